@@ -1,0 +1,131 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fastgen/bindings/register.h"
+#include "fastgen/python/python_source.h"
+
+namespace py = pybind11;
+
+namespace fastgen {
+namespace {
+
+/// Collects the references that a source keeps, and lends them out.
+class References {
+ public:
+  PyObject* Keep(const py::handle& object) {
+    kept_.push_back(object.inc_ref().ptr());
+    return object.ptr();
+  }
+  std::vector<PyObject*> Take() { return std::move(kept_); }
+  ~References() {
+    for (PyObject* object : kept_) Py_DECREF(object);  // only after an error: bindings run with the GIL
+  }
+
+ private:
+  std::vector<PyObject*> kept_;
+};
+
+/// A leaf is its number; a node is ("tuple", children), ("namedtuple", type, children) or ("dict", type, keys, children).
+Structure ParseStructure(const py::handle& described, References& references) {
+  Structure node;
+  if (py::isinstance<py::int_>(described)) {
+    node.leaf = described.cast<std::size_t>();
+    return node;
+  }
+  const auto parts = described.cast<py::tuple>();
+  const auto kind = parts[0].cast<std::string>();
+  if (kind == "tuple") {
+    node.kind = Structure::Kind::kTuple;
+  } else if (kind == "namedtuple") {
+    node.kind = Structure::Kind::kNamedTuple;
+  } else if (kind == "dict") {
+    node.kind = Structure::Kind::kDict;
+  } else {
+    throw py::value_error("fastgen: unknown kind of structure: " + kind);
+  }
+  if (node.kind != Structure::Kind::kTuple) {
+    node.type = reinterpret_cast<PyTypeObject*>(references.Keep(parts[1].cast<py::type>()));
+  }
+  if (node.kind == Structure::Kind::kDict) {
+    for (const py::handle key : parts[2].cast<py::list>()) node.keys.push_back(references.Keep(key));
+  }
+  for (const py::handle child : parts[parts.size() - 1].cast<py::list>()) {
+    node.children.push_back(ParseStructure(child, references));
+  }
+  return node;
+}
+
+/// (dtype's number, NumPy dtype or None, lengths or None for an unknown rank)
+Leaf ParseLeaf(const py::handle& described, References& references) {
+  const auto parts = described.cast<py::tuple>();
+  Leaf leaf;
+  leaf.spec.dtype = static_cast<DType>(parts[0].cast<std::int32_t>());
+  if (!parts[1].is_none()) {
+    if (!PyArray_DescrCheck(parts[1].ptr())) throw py::type_error("fastgen: expected a numpy.dtype");
+    leaf.descr = reinterpret_cast<PyArray_Descr*>(references.Keep(parts[1]));
+    const int number = leaf.descr->type_num;
+    if (PyTypeNum_ISBOOL(number) || PyTypeNum_ISNUMBER(number)) leaf.scalar = leaf.descr->typeobj;
+  }
+  if (!parts[2].is_none()) {
+    leaf.spec.known_rank = true;
+    leaf.spec.dims = parts[2].cast<std::vector<std::int64_t>>();
+  }
+  return leaf;
+}
+
+Rules ParseRules(const std::string& name) {
+  if (name == "numpy") return Rules::kNumpy;
+  if (name == "eager") return Rules::kEager;
+  if (name == "strict") return Rules::kStrict;
+  if (name == "never") return Rules::kNever;
+  throw py::value_error("fastgen: unknown rules: " + name);
+}
+
+std::shared_ptr<PythonSource> MakeSource(const std::string& key, const py::object& open, const py::object& prepare,
+                                         const py::object& describe, const py::object& abandon, const py::object& context,
+                                         const py::object& structure, const py::list& leaves, const std::string& rules,
+                                         std::int64_t buffer_size, std::size_t byte_budget, std::int64_t cardinality) {
+  if (!PyContext_CheckExact(context.ptr())) throw py::type_error("fastgen: expected a contextvars.Context");
+  References references;
+  PythonSource::Functions functions;
+  functions.open = references.Keep(open);
+  functions.prepare = references.Keep(prepare);
+  functions.describe = references.Keep(describe);
+  functions.abandon = references.Keep(abandon);
+  functions.context = references.Keep(context);
+  std::vector<Leaf> parsed_leaves;
+  for (const py::handle leaf : leaves) parsed_leaves.push_back(ParseLeaf(leaf, references));
+  Converter converter(ParseStructure(structure, references), std::move(parsed_leaves), ParseRules(rules));
+  PythonSource::Options options{key, ReadAhead{buffer_size, byte_budget}, cardinality};
+  auto source =
+      std::make_shared<PythonSource>(std::move(options), functions, std::move(converter), references.Take());
+  if (!SourceRegistry::Global().Add(source)) throw py::value_error("fastgen: a source named " + key + " exists already");
+  return source;
+}
+
+}  // namespace
+
+void register_source(py::module_& module) {
+  py::class_<PythonSource, std::shared_ptr<PythonSource>>(module, "Source",
+                                                           "What the user handed over, ready to be read by producers.")
+      .def(py::init(&MakeSource), py::kw_only(), py::arg("key"), py::arg("open"), py::arg("prepare"), py::arg("describe"),
+           py::arg("abandon"), py::arg("context"), py::arg("structure"), py::arg("leaves"), py::arg("rules"),
+           py::arg("buffer_size"), py::arg("byte_budget"), py::arg("cardinality"))
+      .def_property_readonly("key", [](const PythonSource& source) { return source.key(); },
+                             "The name under which the dataset op finds this source.");
+  module.def(
+      "stream_provider_address",
+      [] { return reinterpret_cast<std::uintptr_t>(static_cast<SourceProvider*>(&SourceRegistry::Global())); },
+      "Address of the SourceProvider that the TensorFlow shim is connected to.");
+  module.def("stream_interface_version", [] { return kStreamInterfaceVersion; },
+             "Version of the interface between the two libraries.");
+  module.def("live_sources", [] { return SourceRegistry::Global().size(); }, "How many sources are alive.");
+}
+
+}  // namespace fastgen

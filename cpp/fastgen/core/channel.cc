@@ -1,0 +1,213 @@
+#include "fastgen/core/channel.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace fastgen {
+namespace {
+
+using std::chrono::nanoseconds;
+using std::chrono::steady_clock;
+
+/// Without a limit from the user: enough frames to make waking up rare, few enough to stay in the cache.
+constexpr std::size_t kMostAutotunedFrames = 1024;
+constexpr std::size_t kMostAutotunedComponents = 4096;
+constexpr std::uint64_t kFirstAutotunedWindow = 4;
+/// A limit from the user above this is taken as this: slots take address space even when they are never touched.
+constexpr std::int64_t kMostFrames = std::int64_t{1} << 20;
+
+/// A sleeper looks around now and then even when nobody wakes it. Not needed for correctness: the protocol loses no wake-up.
+constexpr nanoseconds kLongestSleep = std::chrono::seconds(1);
+
+std::size_t Capacity(std::size_t components, const ReadAhead& read_ahead) {
+  if (read_ahead.frames >= 0) return static_cast<std::size_t>(std::clamp<std::int64_t>(read_ahead.frames, 1, kMostFrames));
+  return std::clamp<std::size_t>(kMostAutotunedComponents / std::max<std::size_t>(components, 1), 16, kMostAutotunedFrames);
+}
+
+Component* AllocateComponents(std::size_t count) {
+  // Zero pages straight from the system: an empty component is all zeroes, and a slot that is never used costs nothing.
+  const std::size_t bytes = std::max<std::size_t>(count, 1) * sizeof(Component);
+  auto* raw = static_cast<Component*>(std::calloc(1, bytes));
+  if (raw == nullptr) throw std::bad_alloc();
+  return raw;
+}
+
+void FreeComponents(Component* components) { std::free(components); }
+
+}  // namespace
+
+Channel::Channel(std::size_t components_per_frame, const ReadAhead& read_ahead, nanoseconds spin)
+    : on_demand_(read_ahead.frames == 0),
+      autotune_(read_ahead.frames < 0),
+      byte_budget_(autotune_ ? read_ahead.byte_budget : SIZE_MAX),
+      spin_(spin),
+      ring_(Capacity(components_per_frame, read_ahead)),
+      components_(AllocateComponents(ring_.capacity() * components_per_frame), &FreeComponents),
+      window_(autotune_ ? std::min<std::uint64_t>(kFirstAutotunedWindow, ring_.capacity())
+                        : Capacity(components_per_frame, read_ahead)),
+      largest_window_(autotune_ ? ring_.capacity() : window_) {
+  ring_.ForEachSlot([this, components_per_frame](std::size_t i, Frame& frame) {
+    frame.components = components_.get() + i * components_per_frame;
+    frame.num_components = static_cast<std::uint32_t>(components_per_frame);
+    frame.is_source_element = true;
+  });
+  Grant();
+}
+
+Channel::~Channel() {
+  // Both sides are gone: what was published and never consumed, and what was reserved and never published, is dropped here.
+  ring_.ForEachSlot([](std::size_t, Frame& frame) { frame.Clear(); });
+}
+
+Frame* Channel::TryReserve() {
+  if (ring_.published() == allowed_cache_) {
+    // Pairs with the store in Grant(): the slots below it are the producer's again.
+    allowed_cache_ = allowed_.load(std::memory_order_acquire);
+    if (ring_.published() == allowed_cache_) return nullptr;
+  }
+  if (OverBudget() || closed()) return nullptr;
+  return ring_.Reserve();  // never full: a grant never exceeds what was consumed by more than the capacity
+}
+
+bool Channel::OverBudget() {
+  if (published_bytes_ - consumed_bytes_cache_ <= byte_budget_) return false;
+  // Whoever asks has consumed everything: one frame may always wait. Pairs with the store in Ask().
+  if (asked_.load(std::memory_order_seq_cst) > ring_.published()) return false;
+  // Never ahead of what was consumed, and at least what was when the last grant was made: that is loaded first.
+  consumed_bytes_cache_ = bytes_.value();
+  return published_bytes_ - consumed_bytes_cache_ > byte_budget_;
+}
+
+void Channel::Publish() {
+  const Frame* frame = ring_.Reserve();
+  if (frame->error != nullptr) errors_.Add(1);
+  published_.Add(1);
+  published_bytes_ += frame->byte_size;
+  ring_.Publish(std::memory_order_seq_cst);  // step (3) of parking.h
+  consumer_parking_.Unpark();
+}
+
+template <typename Ready>
+bool Channel::ProducerWaits(const Ready& ready) {
+  const auto ready_or_closed = [&] {
+    return ready() || (state_.load(std::memory_order_seq_cst) & kClosed) != 0;
+  };
+  if (!ready_or_closed()) producer_waits_.Add(1);
+  while (!ready_or_closed()) producer_parking_.Park(ready_or_closed, kLongestSleep);
+  return !closed();
+}
+
+bool Channel::WaitForRoom() {
+  return ProducerWaits([this] { return allowed_.load(std::memory_order_seq_cst) > ring_.published() && !OverBudget(); });
+}
+
+bool Channel::WaitForDemand() {
+  return ProducerWaits([this] { return asked_.load(std::memory_order_seq_cst) > ring_.published(); });
+}
+
+void Channel::Finish() {
+  state_.fetch_or(kFinished, std::memory_order_seq_cst);  // step (3) of parking.h
+  consumer_parking_.Unpark();
+}
+
+Channel::Outcome Channel::TryNext(Frame** frame) {
+  if ((*frame = ring_.Front()) != nullptr) return closed() ? Outcome::kClosed : Outcome::kFrame;
+  const std::uint32_t state = state_.load(std::memory_order_acquire);
+  if ((state & kClosed) != 0) return Outcome::kClosed;
+  if ((state & kFinished) == 0) return Outcome::kEmpty;
+  // Finished: pairs with Finish(), so that whatever was published before it is visible by now.
+  return (*frame = ring_.Front()) != nullptr ? Outcome::kFrame : Outcome::kEnd;
+}
+
+Channel::Outcome Channel::Next(Frame** frame, nanoseconds timeout) {
+  Outcome outcome = TryNext(frame);
+  if (outcome != Outcome::kEmpty) return outcome;
+  Ask();
+  if (spin_ > nanoseconds{0}) {
+    const auto spin_until = steady_clock::now() + std::min(spin_, timeout);
+    do {
+      SpinPause();
+      if ((outcome = TryNext(frame)) != Outcome::kEmpty) return outcome;
+    } while (steady_clock::now() < spin_until);
+  }
+  consumer_waits_.Add(1);
+  consumer_parking_.Park(
+      [this] { return ring_.HasItemSeqCst() || state_.load(std::memory_order_seq_cst) != 0; }, timeout);
+  // Pairs with InterruptConsumer(): what was written before it is visible to the caller, who looks around next.
+  state_.fetch_and(~kInterrupted, std::memory_order_acquire);
+  return TryNext(frame);
+}
+
+void Channel::Ask() {
+  const std::uint64_t wanted = ring_.consumed() + 1;
+  if (asked_.load(std::memory_order_relaxed) == wanted) return;  // only this thread writes it
+  asked_.store(wanted, std::memory_order_seq_cst);               // step (3) of parking.h
+  // An empty ring is a sign that the producer could use a longer lead. At the very start it is a sign of nothing.
+  if (autotune_ && ring_.consumed() > 0 && window_ < largest_window_) {
+    window_ = std::min(window_ * 2, largest_window_);
+    Grant();
+  }
+  producer_parking_.Unpark();
+}
+
+void Channel::Release() {
+  Frame* frame = ring_.Front();
+  consumed_.Add(1);
+  bytes_.Add(frame->byte_size);
+  if (autotune_) Retune(frame->byte_size);
+  frame->Clear();
+  ring_.Pop();
+  if (granted_ - ring_.consumed() <= window_ / 2 || AwaitsBytes()) {
+    Grant();
+    producer_parking_.Unpark();
+  }
+}
+
+bool Channel::AwaitsBytes() const {
+  // Only a window that has just shrunk leaves credit of a whole window after a pop. The producer then has credit to spare, and
+  // stops for the budget, if for anything.
+  return granted_ >= ring_.consumed() + window_ && ring_.size() <= window_ / 2;
+}
+
+void Channel::Grant() {
+  // A window that has shrunk must not take back what was granted.
+  granted_ = std::max(granted_, ring_.consumed() + window_);
+  window_seen_.store(window_, std::memory_order_relaxed);
+  allowed_.store(granted_, std::memory_order_seq_cst);  // step (3) of parking.h
+}
+
+void Channel::Retune(std::uint64_t frame_bytes) {
+  if (frame_bytes == mean_frame_bytes_) return;
+  // A moving mean over some eight frames; a frame larger than the mean counts at once. Credit that is already out stays out:
+  // until it is used up, OverBudget() alone holds the producer back.
+  mean_frame_bytes_ = std::max(frame_bytes, mean_frame_bytes_ - mean_frame_bytes_ / 8 + frame_bytes / 8);
+  const std::uint64_t affordable = byte_budget_ / std::max<std::uint64_t>(mean_frame_bytes_, 1);
+  largest_window_ = std::clamp<std::uint64_t>(affordable, 1, ring_.capacity());
+  window_ = std::min(window_, largest_window_);
+}
+
+void Channel::Close() {
+  state_.fetch_or(kClosed, std::memory_order_seq_cst);  // step (3) of parking.h
+  producer_parking_.Unpark();
+  consumer_parking_.Unpark();
+}
+
+void Channel::InterruptConsumer() {
+  state_.fetch_or(kInterrupted, std::memory_order_seq_cst);  // step (3) of parking.h
+  consumer_parking_.Unpark();
+}
+
+Statistics Channel::statistics() const {
+  Statistics copy;
+  copy.frames_published = published_.value();
+  copy.frames_consumed = consumed_.value();
+  copy.errors = errors_.value();
+  copy.bytes = bytes_.value();
+  copy.producer_waits = producer_waits_.value();
+  copy.consumer_waits = consumer_waits_.value();
+  copy.window = window_seen_.load(std::memory_order_relaxed);
+  return copy;
+}
+
+}  // namespace fastgen

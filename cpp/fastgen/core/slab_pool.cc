@@ -1,0 +1,132 @@
+#include "fastgen/core/slab_pool.h"
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+namespace fastgen {
+namespace {
+
+/// From here on a slab starts on a page, so that its pages hold nothing else.
+constexpr std::size_t kPage = 4096;
+constexpr std::size_t kPageAlignedFrom = 16 * kPage;
+
+constexpr std::size_t kDefaultBudget = std::size_t{256} << 20;
+
+struct Free {
+  void operator()(std::byte* data) const { std::free(data); }
+};
+
+int FloorLog2(std::size_t n) { return 63 - __builtin_clzll(n); }
+
+}  // namespace
+
+/// The object lies apart from its bytes: bytes that a tensor writes past its end must not reach a free list.
+class SlabPool::Slab final : public Block {
+ public:
+  Slab(SlabPool* pool, int shelf, std::byte* data, std::size_t size) : Block(data, size), pool_(pool), shelf_(shelf) {}
+  ~Slab() override { std::free(data_); }
+
+  int shelf() const { return shelf_; }
+  void Reuse(std::size_t size) { Reset(size); }
+
+  Slab* next = nullptr;  // guarded by the shelf's mutex
+
+ private:
+  void Dispose() override { pool_->Put(this); }
+
+  SlabPool* const pool_;
+  const int shelf_;
+};
+
+SlabPool& SlabPool::Global() {
+  // Never destroyed: tensors may be freed while the process runs its last destructors.
+  static auto* pool = new SlabPool(kDefaultBudget);
+  return *pool;
+}
+
+SlabPool::~SlabPool() { set_budget(0); }
+
+int SlabPool::ShelfOf(std::size_t bytes) {
+  constexpr std::size_t kSmallest = std::size_t{1} << kSmallestLog2;
+  if (bytes <= kSmallest) return 0;
+  if (bytes > (std::size_t{1} << kLargestLog2)) return -1;
+  const int power = FloorLog2(bytes - 1);
+  const std::size_t step = (std::size_t{1} << power) / kStepsPerPowerOfTwo;
+  const std::size_t above = bytes - (std::size_t{1} << power);
+  return (power - kSmallestLog2) * kStepsPerPowerOfTwo + static_cast<int>((above + step - 1) / step);
+}
+
+std::size_t SlabPool::BytesOf(int shelf) {
+  const int power = kSmallestLog2 + shelf / kStepsPerPowerOfTwo;
+  const std::size_t base = std::size_t{1} << power;
+  return base + base / kStepsPerPowerOfTwo * static_cast<std::size_t>(shelf % kStepsPerPowerOfTwo);
+}
+
+std::size_t SlabPool::RoundUp(std::size_t bytes) {
+  const int shelf = ShelfOf(bytes);
+  return shelf < 0 ? 0 : BytesOf(shelf);
+}
+
+BlockRef SlabPool::Get(std::size_t bytes) {
+  const int shelf = ShelfOf(bytes);
+  if (shelf >= 0) {
+    Shelf& place = shelves_[static_cast<std::size_t>(shelf)];
+    const std::lock_guard<std::mutex> lock(place.mutex);
+    if (Slab* slab = place.free_list) {
+      place.free_list = slab->next;
+      free_bytes_.fetch_sub(BytesOf(shelf), std::memory_order_relaxed);
+      slab->Reuse(bytes);
+      return BlockRef(slab);
+    }
+  }
+  const std::size_t wanted = shelf >= 0 ? BytesOf(shelf) : bytes;
+  // By what the slab can hold, not by what is asked for now: whoever gets it next may fill it.
+  const std::size_t alignment = wanted >= kPageAlignedFrom ? kPage : kSlabAlignment;
+  // aligned_alloc wants a multiple of the alignment; the addition must not wrap for absurd sizes.
+  if (wanted > SIZE_MAX - alignment) throw std::bad_alloc();
+  std::unique_ptr<std::byte, Free> data(
+      static_cast<std::byte*>(std::aligned_alloc(alignment, (wanted + alignment - 1) / alignment * alignment)));
+  if (data == nullptr) throw std::bad_alloc();
+  BlockRef slab(new Slab(this, shelf, data.get(), bytes));
+  data.release();  // the slab's by now
+  fresh_slabs_.fetch_add(1, std::memory_order_relaxed);
+  return slab;
+}
+
+void SlabPool::Put(Slab* slab) {
+  const int shelf = slab->shelf();
+  if (shelf >= 0) {
+    const std::size_t bytes = BytesOf(shelf);
+    Shelf& place = shelves_[static_cast<std::size_t>(shelf)];
+    // The budget is read under the shelf's mutex. set_budget() takes every one of them after it has changed the budget, so that
+    // either it finds this slab on the shelf, or the new budget is known here.
+    const std::lock_guard<std::mutex> lock(place.mutex);
+    // Room is taken only where there is some, so that a slab that is refused does not get another one refused in passing.
+    std::size_t kept = free_bytes();
+    while (kept + bytes <= budget()) {
+      if (!free_bytes_.compare_exchange_weak(kept, kept + bytes, std::memory_order_relaxed)) continue;
+      slab->next = place.free_list;
+      place.free_list = slab;
+      return;
+    }
+  }
+  delete slab;
+}
+
+void SlabPool::set_budget(std::size_t bytes) {
+  budget_.store(bytes, std::memory_order_relaxed);
+  // Largest first: they free the most for the fewest calls.
+  for (int shelf = kShelves - 1; shelf >= 0; --shelf) {
+    Shelf& place = shelves_[static_cast<std::size_t>(shelf)];
+    const std::lock_guard<std::mutex> lock(place.mutex);
+    while (place.free_list != nullptr && free_bytes() > bytes) {
+      Slab* slab = place.free_list;
+      place.free_list = slab->next;
+      free_bytes_.fetch_sub(BytesOf(shelf), std::memory_order_relaxed);
+      delete slab;
+    }
+  }
+}
+
+}  // namespace fastgen

@@ -1,0 +1,72 @@
+// Recycled, 64-byte-aligned memory for frames' bytes.
+//
+// Fresh pages are the hidden cost of large elements: the kernel zeroes and maps each page when it is first touched. So slabs are
+// kept when the last tensor on them is freed, up to a budget of bytes, and handed out again.
+#ifndef FASTGEN_CORE_SLAB_POOL_H_
+#define FASTGEN_CORE_SLAB_POOL_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+#include "fastgen/core/block.h"
+
+namespace fastgen {
+
+/// What TensorFlow and AVX-512 ask of a tensor's buffer.
+inline constexpr std::size_t kSlabAlignment = 64;
+
+/// All methods may be called from any thread and never wait for a tensor to be freed: a pool that has nothing to recycle
+/// allocates. A pool must outlive its slabs; the one that streams share, Global(), is never destroyed.
+class SlabPool {
+ public:
+  /// Keeps at most `budget_bytes` of free memory for reuse; what comes back beyond that is freed.
+  explicit SlabPool(std::size_t budget_bytes) : budget_(budget_bytes) {}
+  ~SlabPool();
+  SlabPool(const SlabPool&) = delete;
+  SlabPool& operator=(const SlabPool&) = delete;
+
+  static SlabPool& Global();
+
+  /// A slab of at least `bytes` bytes whose contents are unspecified. Throws std::bad_alloc when memory has run out.
+  BlockRef Get(std::size_t bytes);
+
+  /// Bytes kept for reuse now.
+  std::size_t free_bytes() const { return free_bytes_.load(std::memory_order_relaxed); }
+  std::size_t budget() const { return budget_.load(std::memory_order_relaxed); }
+  /// A lower budget frees what is above it at once.
+  void set_budget(std::size_t bytes);
+  /// How many slabs were asked of the system rather than recycled.
+  std::uint64_t fresh_slabs() const { return fresh_slabs_.load(std::memory_order_relaxed); }
+
+  /// The bytes that a slab for `bytes` really has: the next of four steps to each power of two, so that at most a fifth of a
+  /// slab lies idle. 0 for sizes that are too large to be recycled.
+  static std::size_t RoundUp(std::size_t bytes);
+
+ private:
+  class Slab;
+  struct Shelf {
+    std::mutex mutex;
+    Slab* free_list = nullptr;  // guarded by mutex
+  };
+
+  static constexpr int kStepsPerPowerOfTwo = 4;
+  static constexpr int kSmallestLog2 = 8;  // 256 bytes
+  static constexpr int kLargestLog2 = 36;  // 64 GiB
+  static constexpr int kShelves = (kLargestLog2 - kSmallestLog2) * kStepsPerPowerOfTwo + 1;
+
+  static int ShelfOf(std::size_t bytes);
+  static std::size_t BytesOf(int shelf);
+  void Put(Slab* slab);
+
+  std::atomic<std::size_t> budget_;
+  std::atomic<std::size_t> free_bytes_{0};
+  std::atomic<std::uint64_t> fresh_slabs_{0};
+  std::array<Shelf, kShelves> shelves_;
+};
+
+}  // namespace fastgen
+
+#endif  // FASTGEN_CORE_SLAB_POOL_H_

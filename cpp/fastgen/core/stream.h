@@ -1,0 +1,87 @@
+// The one interface between the library without TensorFlow and the TensorFlow shim: a stream of frames.
+//
+// Pure virtual, because the two are separate shared libraries: the shim receives a StreamProvider by address when it is loaded,
+// and nothing is resolved by symbol. Both come out of one build; kStreamInterfaceVersion catches a mixture of two.
+#ifndef FASTGEN_CORE_STREAM_H_
+#define FASTGEN_CORE_STREAM_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fastgen/core/counters.h"
+#include "fastgen/core/frame.h"
+#include "fastgen/core/status.h"
+
+namespace fastgen {
+
+/// Raise when anything changes that both libraries see: this file, frame.h, block.h, status.h, counters.h.
+inline constexpr std::uint64_t kStreamInterfaceVersion = 1;
+
+/// Lets another thread end a wait in Stream::Next().
+class CancellationToken {
+ public:
+  void Cancel() { cancelled_.store(true, std::memory_order_seq_cst); }
+  bool cancelled() const { return cancelled_.load(std::memory_order_seq_cst); }
+
+ private:
+  std::atomic<bool> cancelled_{false};
+};
+
+/// What a dataset iterator reads. Next(), TryNext(), Release(), Save() and Restore() belong to one thread at a time (the caller
+/// locks); Interrupt() and statistics() may be called from any thread. Nothing runs before the first call of Next() or TryNext().
+/// The destructor closes: it returns when the source has been closed on its own thread, or has been left behind because it is
+/// stuck.
+class Stream {
+ public:
+  enum class Outcome {
+    kFrame,  // *frame is the next element, the caller's until Release()
+    kEmpty,  // TryNext() only: nothing is there yet
+    kEnd,    // no more, now and ever after
+    kError,  // *status says what; whether more follows, the next call tells
+  };
+
+  virtual ~Stream() = default;
+
+  /// Never blocks.
+  virtual Outcome TryNext(Frame** frame, Status* status) = 0;
+  /// Blocks until a frame, an error, the end, or `token` is cancelled (an error: kCancelled).
+  virtual Outcome Next(const CancellationToken& token, Frame** frame, Status* status) = 0;
+  /// Gives the last frame back.
+  virtual void Release() = 0;
+  /// Makes a Next() in progress look at its token.
+  virtual void Interrupt() = 0;
+
+  /// The position, as bytes from which Restore() continues in a fresh stream of the same source.
+  virtual Status Save(std::string* state) = 0;
+  virtual Status Restore(const std::string& state) = 0;
+
+  virtual Statistics statistics() const = 0;
+};
+
+/// What the user handed over; lives as long as anything holds it. All methods may be called from any thread.
+class Source {
+ public:
+  virtual ~Source() = default;
+
+  /// The name under which SourceProvider::Find() finds it while it lives.
+  virtual const std::string& key() const = 0;
+
+  /// A new pass over the source. `arguments` are what the callable will get, taken over by the stream.
+  virtual std::unique_ptr<Stream> Open(std::vector<Component> arguments) = 0;
+};
+
+/// Where sources are found by key.
+class SourceProvider {
+ public:
+  virtual ~SourceProvider() = default;
+
+  /// Null when no source of this name lives in this process.
+  virtual std::shared_ptr<Source> Find(const std::string& key) = 0;
+};
+
+}  // namespace fastgen
+
+#endif  // FASTGEN_CORE_STREAM_H_

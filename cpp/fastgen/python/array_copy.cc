@@ -1,0 +1,122 @@
+#include "fastgen/python/array_copy.h"
+
+#include <cstring>
+#include <vector>
+
+#include "fastgen/core/slab_pool.h"
+#include "fastgen/python/gil.h"
+
+namespace fastgen {
+namespace {
+
+/// From here on the GIL is freed for the copy. Below, taking it back from a busy thread (up to 5 ms by default, see
+/// sys.setswitchinterval) would cost more than the copy.
+constexpr std::size_t kLargeCopy = std::size_t{256} << 10;
+
+std::byte* Allocate(std::size_t bytes, Component* out) {
+  out->byte_size = bytes;
+  if (bytes <= Component::kInlineBytes) {
+    out->storage = Component::Storage::kInline;
+    return out->inline_bytes;
+  }
+  out->SetBlock(Component::Storage::kBlock, SlabPool::Global().Get(bytes), bytes);
+  return out->block->data();
+}
+
+/// NumPy's own copy: strides, byte order and casts.
+bool CopyByNumpy(PyArrayObject* array, PyArray_Descr* descr, std::byte* to) {
+  Py_INCREF(descr);
+  PyObject* target = PyArray_NewFromDescr(&PyArray_Type, descr, PyArray_NDIM(array), PyArray_DIMS(array),
+                                          /*strides=*/nullptr, to, NPY_ARRAY_CARRAY, /*obj=*/nullptr);
+  if (target == nullptr) return false;
+  const bool copied = PyArray_CopyInto(reinterpret_cast<PyArrayObject*>(target), array) == 0;
+  Py_DECREF(target);
+  return copied;
+}
+
+bool CopyHeldArray(PyArrayObject* array, PyArray_Descr* descr, DType dtype, Component* out) {
+  const int rank = PyArray_NDIM(array);
+  out->dtype = dtype;
+  std::int64_t* dims = out->SetRank(rank);
+  for (int axis = 0; axis < rank; ++axis) dims[axis] = PyArray_DIM(array, axis);
+  const std::size_t bytes =
+      static_cast<std::size_t>(PyArray_SIZE(array)) * static_cast<std::size_t>(PyDataType_ELSIZE(descr));
+  std::byte* to = Allocate(bytes, out);
+  const bool same_type = PyArray_DESCR(array) == descr || PyArray_EquivTypes(PyArray_DESCR(array), descr);
+  if (!same_type || !PyArray_IS_C_CONTIGUOUS(array)) return CopyByNumpy(array, descr, to);
+  const void* from = PyArray_DATA(array);
+  if (bytes >= kLargeCopy) {
+    const GilFree free;  // safe: the caller holds the array, and no Python object is touched
+    std::memcpy(to, from, bytes);
+  } else {
+    std::memcpy(to, from, bytes);
+  }
+  return true;
+}
+
+}  // namespace
+
+bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, DType dtype, Component* out) {
+  // While the GIL is free another thread may drop the reference that the array came from (out of a dict, say).
+  Py_INCREF(array);
+  const bool copied = CopyHeldArray(array, descr, dtype, out);
+  Py_DECREF(array);
+  return copied;
+}
+
+bool CopyStrings(PyObject* const* strings, std::size_t count, Component* out) {
+  struct Text {
+    const char* data;
+    Py_ssize_t size;
+  };
+  // Most components are one string; no allocation for those.
+  Text single;
+  std::vector<Text> many;
+  Text* texts = &single;
+  if (count != 1) {
+    many.resize(count);
+    texts = many.data();
+  }
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    Text& text = texts[i];
+    if (PyBytes_Check(strings[i])) {
+      text = {PyBytes_AS_STRING(strings[i]), PyBytes_GET_SIZE(strings[i])};
+    } else if (PyUnicode_Check(strings[i])) {
+      text.data = PyUnicode_AsUTF8AndSize(strings[i], &text.size);
+      if (text.data == nullptr) return false;
+    } else {
+      PyErr_Format(PyExc_TypeError, "Unsupported object type %s", Py_TYPE(strings[i])->tp_name);
+      return false;
+    }
+    total += static_cast<std::size_t>(text.size);
+  }
+  const std::size_t table = StringTable::SizeOfTable(count);
+  out->dtype = DType::kString;
+  out->SetBlock(Component::Storage::kStrings, SlabPool::Global().Get(table + total), table + total);
+  auto* ends = reinterpret_cast<std::uint64_t*>(out->block->data());
+  std::byte* to = out->block->data() + table;
+  const auto copy = [&] {
+    std::uint64_t end = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto size = static_cast<std::size_t>(texts[i].size);
+      std::memcpy(to + end, texts[i].data, size);
+      ends[i] = end += size;
+    }
+  };
+  if (total < kLargeCopy) {
+    copy();
+    return true;
+  }
+  // While the GIL is free another thread may empty the list that the strings came from.
+  const std::vector<PyObject*> held(strings, strings + count);
+  for (PyObject* string : held) Py_INCREF(string);
+  {
+    const GilFree free;  // safe: the strings are held, and strings never change
+    copy();
+  }
+  for (PyObject* string : held) Py_DECREF(string);
+  return true;
+}
+
+}  // namespace fastgen

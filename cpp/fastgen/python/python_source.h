@@ -1,0 +1,87 @@
+// A source as Python handed it over: the callable, how to read and convert its elements, and the registry that finds it by key.
+#ifndef FASTGEN_PYTHON_PYTHON_SOURCE_H_
+#define FASTGEN_PYTHON_PYTHON_SOURCE_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "fastgen/core/channel.h"
+#include "fastgen/core/stream.h"
+#include "fastgen/python/converter.h"
+#include "fastgen/python/python_api.h"
+
+namespace fastgen {
+
+/// Where an exception came from; decides how it is worded.
+enum class Origin : int {
+  kCall = 0,     // calling the source, or iter() of its result
+  kNext = 1,     // the source, while it made an element
+  kElement = 2,  // an element that does not fit the signature
+};
+
+/// Immutable once made; its Python references are never handed to another owner. Made with the GIL; destroyed on any thread.
+class PythonSource final : public Source, public std::enable_shared_from_this<PythonSource> {
+ public:
+  /// The Python functions behind a source (python/fastgen/_source.py). Borrowed from `references`.
+  struct Functions {
+    PyObject* open = nullptr;      // ([(dtype, shape, bytes or list of bytes)]) -> iterator
+    PyObject* prepare = nullptr;   // (element, index) -> list, see Converter::FillFromPrepared
+    PyObject* describe = nullptr;  // (exception, origin, index) -> (code, text, exception id)
+    PyObject* abandon = nullptr;   // (thread id) -> None: warns that the source on that thread is stuck
+    PyObject* context = nullptr;   // contextvars.Context whose copy every pass runs in
+  };
+
+  struct Options {
+    std::string key;
+    ReadAhead read_ahead;
+    std::int64_t cardinality = -2;  // tf.data's numbers: elements, or -1 infinite, -2 unknown
+  };
+
+  /// `references`: everything that `functions` and `converter` borrow, owned from here on.
+  PythonSource(Options options, Functions functions, Converter converter, std::vector<PyObject*> references)
+      : options_(std::move(options)),
+        functions_(functions),
+        converter_(std::move(converter)),
+        references_(std::move(references)) {}
+  ~PythonSource() override;
+
+  const std::string& key() const override { return options_.key; }
+  std::unique_ptr<Stream> Open(std::vector<Component> arguments) override;
+
+  const Options& options() const { return options_; }
+  const Functions& functions() const { return functions_; }
+  const Converter& converter() const { return converter_; }
+
+ private:
+  const Options options_;
+  const Functions functions_;
+  const Converter converter_;
+  const std::vector<PyObject*> references_;
+};
+
+/// Sources by key, without keeping them alive. Every method may be called from any thread.
+class SourceRegistry final : public SourceProvider {
+ public:
+  static SourceRegistry& Global();
+
+  /// False when a source of this key lives already.
+  bool Add(const std::shared_ptr<PythonSource>& source);
+  std::shared_ptr<Source> Find(const std::string& key) override;
+  void Remove(const std::string& key);
+  std::size_t size();
+
+ private:
+  SourceRegistry() = default;
+
+  std::mutex mutex_;
+  std::unordered_map<std::string, std::weak_ptr<PythonSource>> sources_;  // guarded by mutex_
+};
+
+}  // namespace fastgen
+
+#endif  // FASTGEN_PYTHON_PYTHON_SOURCE_H_

@@ -1,0 +1,142 @@
+#include "fastgen/python/python_stream.h"
+
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "fastgen/python/gil.h"
+#include "fastgen/python/lifecycle.h"
+#include "fastgen/python/signals.h"
+
+namespace fastgen {
+namespace {
+
+/// How long a source may take to come back when its iterator is destroyed.
+constexpr std::chrono::seconds kPatience{5};
+
+/// How often a consumer that waits looks for signals.
+constexpr std::chrono::milliseconds kTick{100};
+
+}  // namespace
+
+PythonStream::PythonStream(std::shared_ptr<PythonSource> source, std::vector<Component> arguments)
+    : source_(std::move(source)),
+      producer_(std::make_shared<Producer>(source_, std::move(arguments))),
+      fork_generation_(lifecycle::ForkGeneration()) {}
+
+PythonStream::~PythonStream() {
+  producer_->channel().Close();
+  // After a fork there is no such thread here; at exit nobody waits any more; and a source may destroy its own iterator.
+  if (!started_ || fork_generation_ != lifecycle::ForkGeneration() || lifecycle::Exiting()) return;
+  if (producer_->OnOwnThread()) return;
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  bool finished = false;
+  if (PyGILState_Check()) {
+    const GilFree free;  // the producer needs it to close the source; no Python object is touched in this scope
+    finished = producer_->WaitUntilFinished(deadline);
+  } else {
+    finished = producer_->WaitUntilFinished(deadline);
+  }
+  if (!finished && !lifecycle::Exiting()) LeaveBehind();
+}
+
+void PythonStream::LeaveBehind() {
+  const GilHold gil;
+  PyObject* result = PyObject_CallFunction(source_->functions().abandon, "k", producer_->thread_id());
+  if (result == nullptr) PyErr_WriteUnraisable(source_->functions().abandon);
+  Py_XDECREF(result);
+}
+
+bool PythonStream::ReadyToRead(Status* status) {
+  if (fork_generation_ != lifecycle::ForkGeneration()) {
+    *status = Status(Code::kFailedPrecondition,
+                     "This iterator was made before the process forked, and the thread that runs its source exists only in the "
+                     "parent process. Make the iterator in the child, or start the child with the 'spawn' method.");
+    return false;
+  }
+  if (!started_) {
+    *status = producer_->Start();
+    if (!status->ok()) return false;
+    started_ = true;
+  }
+  return true;
+}
+
+Stream::Outcome PythonStream::TryNext(Frame** frame, Status* status) {
+  if (!ReadyToRead(status)) return Outcome::kError;
+  return Interpret(producer_->channel().TryNext(frame), frame, status);
+}
+
+Stream::Outcome PythonStream::Next(const CancellationToken& token, Frame** frame, Status* status) {
+  if (!ReadyToRead(status)) return Outcome::kError;
+  for (;;) {
+    const Outcome outcome = Interpret(producer_->channel().Next(frame, kTick), frame, status);
+    if (outcome != Outcome::kEmpty) return outcome;
+    if (token.cancelled()) {
+      *status = Status(Code::kCancelled, "Waiting for the source's next element was cancelled.");
+      return Outcome::kError;
+    }
+    if (signals::Interrupted()) {
+      *status = Status(Code::kCancelled, "Waiting for the source's next element was interrupted by a signal.");
+      return Outcome::kError;
+    }
+  }
+}
+
+Stream::Outcome PythonStream::Interpret(Channel::Outcome outcome, Frame** frame, Status* status) {
+  switch (outcome) {
+    case Channel::Outcome::kEmpty:
+      return Outcome::kEmpty;
+    case Channel::Outcome::kClosed:
+      *status = Status(Code::kCancelled, "The source was closed: the Python interpreter is shutting down.");
+      return Outcome::kError;
+    case Channel::Outcome::kEnd:
+      return CheckAtEnd(status);
+    case Channel::Outcome::kFrame:
+      break;
+  }
+  const std::int64_t declared = source_->options().cardinality;
+  if ((*frame)->is_source_element && declared >= 0 && ++elements_ > static_cast<std::uint64_t>(declared)) {
+    Release();
+    *status = Status(Code::kFailedPrecondition,
+                     "The source yielded more elements than its `cardinality` says: expected " + std::to_string(declared) +
+                         ", but it yielded at least " + std::to_string(elements_) +
+                         ". Correct `cardinality=`, or leave it out.");
+    return Outcome::kError;
+  }
+  if ((*frame)->error == nullptr) return Outcome::kFrame;
+  *status = std::move(*(*frame)->error);
+  Release();
+  return Outcome::kError;
+}
+
+Stream::Outcome PythonStream::CheckAtEnd(Status* status) {
+  if (!producer_->lasting_error().ok()) {
+    *status = producer_->lasting_error();
+    return Outcome::kError;
+  }
+  const std::int64_t declared = source_->options().cardinality;
+  const bool too_few = declared == -1 || (declared >= 0 && elements_ < static_cast<std::uint64_t>(declared));
+  if (!too_few || std::exchange(end_reported_, true)) return Outcome::kEnd;
+  *status = Status(Code::kFailedPrecondition,
+                   "The source yielded fewer elements than its `cardinality` says: expected " +
+                       (declared == -1 ? std::string("infinitely many") : std::to_string(declared)) +
+                       ", but it ended after " + std::to_string(elements_) + ". Correct `cardinality=`, or leave it out.");
+  return Outcome::kError;
+}
+
+void PythonStream::Release() { producer_->channel().Release(); }
+
+void PythonStream::Interrupt() { producer_->channel().InterruptConsumer(); }
+
+Status PythonStream::Save(std::string*) {
+  return Status(Code::kUnimplemented, "Checkpoints of a Python source are not supported yet.");
+}
+
+Status PythonStream::Restore(const std::string&) {
+  return Status(Code::kUnimplemented, "Checkpoints of a Python source are not supported yet.");
+}
+
+Statistics PythonStream::statistics() const { return producer_->channel().statistics(); }
+
+}  // namespace fastgen

@@ -1,0 +1,47 @@
+// The stream of one pass over a Python source: starts its producer when first asked, and closes it when destroyed.
+#ifndef FASTGEN_PYTHON_PYTHON_STREAM_H_
+#define FASTGEN_PYTHON_PYTHON_STREAM_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fastgen/core/stream.h"
+#include "fastgen/python/producer.h"
+#include "fastgen/python/python_source.h"
+
+namespace fastgen {
+
+class PythonStream final : public Stream {
+ public:
+  PythonStream(std::shared_ptr<PythonSource> source, std::vector<Component> arguments);
+  /// Stops the producer and waits until it has closed the source. The GIL is freed meanwhile if this thread holds it. A source that
+  /// is stuck is left behind after a bounded wait, with a warning.
+  ~PythonStream() override;
+
+  Outcome TryNext(Frame** frame, Status* status) override;
+  Outcome Next(const CancellationToken& token, Frame** frame, Status* status) override;
+  void Release() override;
+  void Interrupt() override;
+  Status Save(std::string* state) override;
+  Status Restore(const std::string& state) override;
+  Statistics statistics() const override;
+
+ private:
+  Outcome Interpret(Channel::Outcome outcome, Frame** frame, Status* status);
+  Outcome CheckAtEnd(Status* status);
+  bool ReadyToRead(Status* status);
+  void LeaveBehind();
+
+  const std::shared_ptr<PythonSource> source_;
+  const std::shared_ptr<Producer> producer_;
+  const std::uint32_t fork_generation_;
+  bool started_ = false;
+  bool end_reported_ = false;    // a wrong cardinality is reported once
+  std::uint64_t elements_ = 0;   // delivered, faulty ones included
+};
+
+}  // namespace fastgen
+
+#endif  // FASTGEN_PYTHON_PYTHON_STREAM_H_

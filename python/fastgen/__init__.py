@@ -1,0 +1,62 @@
+"""fastgen feeds data made in Python to TensorFlow.
+
+`fastgen.from_generator` takes the place of `tf.data.Dataset.from_generator`: same arguments, same elements, same errors; a
+background thread pulls from the Python callable, and a lock-free ring hands the elements to a native dataset op.
+
+>>> import fastgen
+>>> import tensorflow as tf
+>>> def squares():
+...     for i in range(4):
+...         yield i * i
+>>> ds = fastgen.from_generator(squares, output_signature=tf.TensorSpec((), tf.int64))
+>>> [int(x) for x in ds]
+[0, 1, 4, 9]
+
+Importing fastgen does not import TensorFlow; the first use of a function that needs it does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastgen import _tensorflow_version
+
+if TYPE_CHECKING:
+    from fastgen._errors import original_exception
+    from fastgen._from_generator import AUTOTUNE, from_generator
+    from fastgen._install import install, installed, uninstall
+
+__all__ = [
+    "AUTOTUNE",
+    "from_generator",
+    "install",
+    "installed",
+    "original_exception",
+    "uninstall",
+]
+
+__version__ = "0.1.0"
+
+# A shim for another TensorFlow would end in an unreadable symbol error; refuse here, while the message can still help.
+_tensorflow_version.check()
+
+_HOMES = {
+    "AUTOTUNE": "fastgen._from_generator",
+    "from_generator": "fastgen._from_generator",
+    "install": "fastgen._install",
+    "installed": "fastgen._install",
+    "original_exception": "fastgen._errors",
+    "uninstall": "fastgen._install",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fastgen' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

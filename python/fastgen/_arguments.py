@@ -1,0 +1,84 @@
+"""The values that a source is called with: tensors as far as they can be, everything else as it is."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["Arguments"]
+
+
+class _Tensor:
+    """Marks the place of an argument that travels through the dataset op."""
+
+
+_TENSOR: Final = _Tensor()
+
+# Values of these types are meant to be tensors; when they cannot be, that is a mistake to report.
+_MEANT_AS_TENSORS = (type(None), list, tuple, np.ndarray, np.generic, tf.Tensor, tf.Variable)
+
+
+class Arguments:
+    """What `args=` holds.
+
+    Attributes:
+      tensors: Those that travel as inputs of the dataset op, and so may be symbolic.
+    """
+
+    def __init__(self, args: Any) -> None:
+        """Sorts `args` in tensors and the rest.
+
+        Raises:
+          TypeError: `args` is no sequence.
+          ValueError: A value that is meant to be a tensor cannot be one (None, ragged lists).
+        """
+        self.tensors: list[Any] = []
+        self._places: list[Any] = []
+        if args is None:
+            return
+        if not isinstance(args, Sequence) and not isinstance(args, (np.ndarray, tf.Tensor)):
+            raise TypeError("values must be a sequence.")
+        for i, value in enumerate(args):
+            tensor = _as_tensor(value, f"args_{i}")
+            if tensor is None:
+                self._places.append(value)
+            else:
+                self._places.append(_TENSOR)
+                self.tensors.append(tensor)
+
+    def for_call(
+        self, travelled: list[tuple[int, tuple[int, ...], bytearray | list[bytes]]]
+    ) -> list[Any]:
+        """The positional arguments of one call.
+
+        Args:
+          travelled: The tensors as the native side received them: dtype number, shape, and bytes (or strings).
+        """
+        tensors = iter(travelled)
+        return [_as_numpy(*next(tensors)) if v is _TENSOR else v for v in self._places]
+
+
+def _as_tensor(value: Any, name: str) -> Any | None:
+    if isinstance(value, os.PathLike):
+        return None
+    try:
+        return tf.convert_to_tensor(value, name=name)
+    except (TypeError, ValueError):
+        if isinstance(value, _MEANT_AS_TENSORS) or tf.is_tensor(value):
+            raise
+        return None
+
+
+def _as_numpy(dtype: int, shape: tuple[int, ...], content: bytearray | list[bytes]) -> Any:
+    """As tf.numpy_function passes its inputs: arrays; NumPy scalars for rank 0; `bytes` for strings."""
+    if isinstance(content, list):
+        if shape == ():
+            return content[0]
+        strings = np.empty(len(content), dtype=object)
+        strings[:] = content
+        return strings.reshape(shape)
+    # A bytearray: the array may be written to, as the user may expect of an argument.
+    array = np.frombuffer(content, dtype=tf.as_dtype(dtype).as_numpy_dtype).reshape(shape)
+    return array[()] if shape == () else array

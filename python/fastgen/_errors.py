@@ -1,0 +1,186 @@
+"""What users are told, and how they get at the exception that the source raised."""
+
+import itertools
+import reprlib
+import traceback
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "ElementError",
+    "ExceptionLog",
+    "UnsupportedObjectError",
+    "original_exception",
+    "shorten",
+    "status_code",
+]
+
+# How many of a source's exceptions are kept for original_exception(). They hold on to the frames that they passed through.
+_KEPT_EXCEPTIONS = 16
+
+# Numbers of absl::StatusCode.
+_UNKNOWN = 2
+_INVALID_ARGUMENT = 3
+_RESOURCE_EXHAUSTED = 8
+_UNIMPLEMENTED = 12
+_INTERNAL = 13
+
+
+class ElementError(TypeError):
+    """An element does not fit the signature."""
+
+
+class UnsupportedObjectError(Exception):
+    """A component of strings holds something that is no string."""
+
+
+def status_code(exception: BaseException) -> int:
+    """The code that TensorFlow's Python functions give to an exception.
+
+    Source: `PyCallback` errors in tensorflow/python/lib/core/py_func.cc.
+    """
+    if isinstance(exception, (ValueError, TypeError)):
+        return _INVALID_ARGUMENT
+    if isinstance(exception, MemoryError):
+        return _RESOURCE_EXHAUSTED
+    if isinstance(exception, NotImplementedError):
+        return _UNIMPLEMENTED
+    if isinstance(exception, UnsupportedObjectError):
+        return _INTERNAL
+    return _UNKNOWN
+
+
+class ExceptionLog:
+    """The last exceptions of one source, and the words for them."""
+
+    _ids = itertools.count(1)
+    _logs: "weakref.WeakSet[ExceptionLog]" = weakref.WeakSet()
+
+    def __init__(self, source_name: str) -> None:
+        """`source_name` says where the user finds the source."""
+        self._source_name = source_name
+        self._exceptions: OrderedDict[int, BaseException] = OrderedDict()
+        self._logs.add(self)
+
+    def describe(self, exception: BaseException, origin: int, index: int) -> tuple[int, str, int]:
+        """Words an exception for TensorFlow's status, and keeps it.
+
+        Args:
+          exception: What was raised.
+          origin: Where: see `Origin` in cpp/fastgen/python/python_source.h.
+          index: The element's, counted from 0.
+
+        Returns:
+          Status code, text, and the number by which `find` gives the exception back.
+        """
+        number = next(self._ids)
+        self._exceptions[number] = exception
+        if len(self._exceptions) > _KEPT_EXCEPTIONS:
+            self._exceptions.popitem(last=False)
+        where = ("when it was called", f"while it made element {index}", f"in element {index}")[origin]
+        text = f"{_summary(exception)}\nIn the source {self._source_name}, {where}.\n{_traceback_text(exception)}"
+        return status_code(exception), text.encode("utf-8", "backslashreplace").decode(), number
+
+    @classmethod
+    def find(cls, number: int) -> BaseException | None:
+        """The exception of this number, if it is still kept."""
+        for log in list(cls._logs):
+            exception = log._exceptions.get(number)
+            if exception is not None:
+                return exception
+        return None
+
+
+def original_exception(error: BaseException) -> BaseException | None:
+    """The Python exception behind an error that TensorFlow raised for an element.
+
+    TensorFlow carries errors of a dataset as text. This gives back the very object that the generator raised, with its traceback,
+    for a debugger or a handler that needs its attributes.
+
+    Args:
+      error: A `tf.errors.OpError` that an iterator over a fastgen dataset raised, also through other transformations.
+
+    Returns:
+      The exception, or None when `error` is none of fastgen's or came too long ago (a source keeps its last 16 exceptions, as
+      long as it lives).
+
+    >>> import fastgen, tensorflow as tf
+    >>> def gen():
+    ...     raise LookupError("no such file")
+    ...     yield 1
+    >>> ds = fastgen.from_generator(gen, output_signature=tf.TensorSpec((), tf.int32))
+    >>> try:
+    ...     next(iter(ds))
+    ... except tf.errors.UnknownError as error:
+    ...     fastgen.original_exception(error)
+    LookupError('no such file')
+    """
+    payloads = getattr(error, "experimental_payloads", None) or {}
+    number = payloads.get(b"fastgen.exception") or payloads.get("fastgen.exception")
+    if number is None:
+        return None
+    return ExceptionLog.find(int(number))
+
+
+class _Shortener(reprlib.Repr):
+    """Shows what a value is like, not all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxtuple = self.maxlist = self.maxdict = self.maxset = 6
+        self.maxstring = self.maxother = 200
+
+    def repr_ndarray(self, value: Any, level: int) -> str:
+        return f"array of shape {value.shape} and type {value.dtype}"
+
+    def repr_EagerTensor(self, value: Any, level: int) -> str:  # noqa: N802 (named after the type)
+        return f"tensor of shape {value.shape} and type {value.dtype.name}"
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        if len(value) <= self.maxstring:
+            return repr(value)
+        return f"{value[: self.maxstring // 2]!r}... ({len(value)} bytes)"
+
+
+_SHORTENER = _Shortener()
+_LONGEST = 1000
+
+
+def shorten(value: Any) -> str:
+    """`str(value)` where that is short; otherwise what the value is like, in at most about 1000 characters."""
+    try:
+        text = str(value) if _is_small(value, 3) else _SHORTENER.repr(value)
+    except Exception as error:  # a user's __str__ may do anything
+        text = f"<{type(value).__name__} that cannot be printed: {type(error).__name__}>"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+def _is_small(value: Any, depth: int) -> bool:
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value) <= 200
+    if isinstance(value, np.ndarray):
+        return bool(value.size <= 64)
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return depth > 0 and len(value) <= 20 and all(_is_small(item, depth - 1) for item in value)
+    shape = getattr(value, "shape", None)
+    if shape is not None and hasattr(shape, "num_elements"):
+        count = shape.num_elements()
+        return count is not None and count <= 64
+    return True
+
+
+def _summary(exception: BaseException) -> str:
+    if isinstance(exception, ElementError):
+        return f"TypeError: {exception}"
+    if isinstance(exception, UnsupportedObjectError):
+        return str(exception)
+    return "".join(traceback.format_exception_only(type(exception), exception)).strip()
+
+
+def _traceback_text(exception: BaseException) -> str:
+    return "".join(traceback.format_exception(type(exception), exception, exception.__traceback__))

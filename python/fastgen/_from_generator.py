@@ -1,0 +1,131 @@
+"""The public function."""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from fastgen._arguments import Arguments
+from fastgen._dataset import SourceDataset
+from fastgen._signature import make_signature
+from fastgen._source import make_source
+
+__all__ = ["AUTOTUNE", "from_generator"]
+
+AUTOTUNE: int = tf.data.AUTOTUNE
+"""Lets fastgen choose how far it reads ahead; the same value as `tf.data.AUTOTUNE`."""
+
+
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+def from_generator(
+    generator: Callable[..., Any],
+    output_types: Any = None,
+    output_shapes: Any = None,
+    args: Any = None,
+    output_signature: Any = None,
+    name: str | None = None,
+    *,
+    kwargs: Mapping[str, Any] | None = None,
+    buffer_size: int = AUTOTUNE,
+    cardinality: int | None = None,
+    strict: bool = False,
+) -> tf.data.Dataset:
+    """A dataset of the elements that a Python callable generates.
+
+    A drop-in for `tf.data.Dataset.from_generator`: the arguments up to `name` mean the same. A background thread, one for each
+    iterator and the same for its whole life, calls `generator` when the first element is asked for and reads ahead.
+
+    >>> import fastgen, tensorflow as tf
+    >>> def pairs():
+    ...     for i in range(3):
+    ...         yield [i] * i, str(i)
+    >>> ds = fastgen.from_generator(
+    ...     pairs,
+    ...     output_signature=(tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.string)),
+    ... )
+    >>> for numbers, text in ds:
+    ...     print(numbers.numpy(), text.numpy())
+    [] b'0'
+    [1] b'1'
+    [2 2] b'2'
+
+    Args:
+      generator: A callable whose result supports `iter()`: a generator function, `lambda: some_list`, and so on. It is called anew
+        for each pass over the dataset.
+      output_types: A structure of `tf.DType`, one for each component of an element. Deprecated in favour of `output_signature`.
+      output_shapes: A structure of shapes to go with `output_types`; unknown when left out.
+      args: A sequence of positional arguments for `generator`. What can be a tensor becomes one, may be symbolic (in `flat_map`,
+        `interleave`, `tf.function`), and arrives as a NumPy value; everything else (a queue, a path, an open file) arrives as
+        it is.
+      output_signature: A structure of `tf.TypeSpec`, one for each component: tensors, and ragged and sparse tensors, optionals,
+        datasets.
+      name: A name for the dataset's op.
+      kwargs: Keyword arguments for `generator`, passed as they are.
+      buffer_size: How many elements may be made ahead of those consumed. AUTOTUNE: as many as help, within 64 MiB. 0: an element is
+        made only when it is asked for.
+      cardinality: How many elements a pass has, when that is known (`tf.data.INFINITE_CARDINALITY` for no end): then `len()`,
+        `cardinality()` and Keras's progress bar know it too. A pass with more or fewer elements ends in an error.
+      strict: Refuses conversions that change a value, such as 300 to uint8 or 1.9 to int32, which NumPy's casting rules let pass.
+
+    Returns:
+      A `tf.data.Dataset`.
+
+    Raises:
+      TypeError: `generator` is not callable, the signature is missing or not one, or an option has the wrong type.
+      ValueError: The structures of types and shapes differ, an argument cannot become a tensor, or an option is out of range.
+
+    Errors of an element take its place: iterating raises `tf.errors.InvalidArgumentError` for an element that does not fit the
+    signature, and goes on with the next one. An exception out of the generator is raised as TensorFlow does (ValueError and
+    TypeError as InvalidArgumentError, MemoryError as ResourceExhaustedError, NotImplementedError as UnimplementedError, all others
+    as UnknownError), with its traceback in the text; `fastgen.original_exception` gives the object itself.
+    """
+    if not callable(generator):
+        raise TypeError("`generator` must be a Python callable.")
+    signature = make_signature(output_types, output_shapes, output_signature, strict=strict)
+    arguments = Arguments(args)
+    declared = _check_cardinality(cardinality)
+    source = make_source(
+        generator,
+        arguments,
+        _check_kwargs(kwargs),
+        signature,
+        buffer_size=_check_buffer_size(buffer_size),
+        cardinality=declared,
+    )
+    return SourceDataset(source, arguments, signature, cardinality=declared, name=name)
+
+
+def _check_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    if kwargs is None:
+        return {}
+    if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
+        raise TypeError(f"`kwargs` must be a mapping of names to values, got {kwargs!r:.200}.")
+    return dict(kwargs)
+
+
+def _check_buffer_size(buffer_size: int) -> int:
+    size = _as_int(buffer_size, "buffer_size")
+    if size < AUTOTUNE:
+        raise ValueError(f"`buffer_size` must be AUTOTUNE, 0 or a number of elements, got {size}.")
+    return size
+
+
+def _check_cardinality(cardinality: int | None) -> int:
+    if cardinality is None:
+        return int(tf.data.UNKNOWN_CARDINALITY)
+    number = _as_int(cardinality, "cardinality")
+    if number < tf.data.UNKNOWN_CARDINALITY:
+        raise ValueError(
+            f"`cardinality` must be a number of elements, or one of tf.data's constants, got {number}."
+        )
+    return number
+
+
+def _as_int(value: Any, argument: str) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{argument}` must be an integer, got {value!r:.200}.") from None

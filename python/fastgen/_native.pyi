@@ -1,0 +1,39 @@
+"""Types of the native library."""
+
+from collections.abc import Callable, Iterator
+from contextvars import Context
+from typing import Any, TypedDict
+
+__file__: str
+
+class SlabPoolStatistics(TypedDict):
+    free_bytes: int
+    budget_bytes: int
+    fresh_slabs: int
+
+class Source:
+    def __init__(
+        self,
+        *,
+        key: str,
+        open: Callable[[list[tuple[int, tuple[int, ...], bytearray | list[bytes]]]], Iterator[Any]],
+        prepare: Callable[[Any, int], list[Any]],
+        describe: Callable[[BaseException, int, int], tuple[int, str, int]],
+        abandon: Callable[[int], None],
+        context: Context,
+        structure: Any,
+        leaves: list[tuple[int, Any, tuple[int, ...] | None]],
+        rules: str,
+        buffer_size: int,
+        byte_budget: int,
+        cardinality: int,
+    ) -> None: ...
+    @property
+    def key(self) -> str: ...
+
+def live_sources() -> int: ...
+def set_slab_pool_budget(bytes: int) -> None: ...
+def slab_pool_statistics() -> SlabPoolStatistics: ...
+def stream_interface_version() -> int: ...
+def stream_provider_address() -> int: ...
+def _stop_all_producers() -> None: ...

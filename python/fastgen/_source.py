@@ -1,0 +1,103 @@
+"""Makes a native source out of the user's callable: how it is called, named, and talked about."""
+
+import contextvars
+import itertools
+import os
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager import context as eager_context
+
+from fastgen import _native
+from fastgen._arguments import Arguments
+from fastgen._elements import make_prepare
+from fastgen._errors import ExceptionLog
+from fastgen._signature import Signature
+
+__all__ = ["make_source"]
+
+# How many bytes of elements may wait with buffer_size=AUTOTUNE. A hundred images of 224x224x3 floats; small beside any model.
+_READ_AHEAD_BYTES = 64 * 2**20
+
+_counter = itertools.count()
+_thread = threading.local()
+
+
+def make_source(
+    generator: Callable[..., Any],
+    arguments: Arguments,
+    kwargs: Mapping[str, Any],
+    signature: Signature,
+    *,
+    buffer_size: int,
+    cardinality: int,
+) -> _native.Source:
+    """Registers a source; it lives as long as the returned object or any dataset that was made of it."""
+    log = ExceptionLog(_describe(generator))
+
+    def open_source(
+        travelled: list[tuple[int, tuple[int, ...], bytearray | list[bytes]]],
+    ) -> Iterator[Any]:
+        if not signature.numpy_rules:
+            _enter_eager_mode()
+        return iter(generator(*arguments.for_call(travelled), **kwargs))
+
+    def abandon(thread_id: int) -> None:
+        _warn_stuck(_describe(generator), thread_id)
+
+    return _native.Source(
+        key=f"{_describe(generator)}#{next(_counter)}",
+        open=open_source,
+        prepare=make_prepare(signature),
+        describe=log.describe,
+        abandon=abandon,
+        context=contextvars.copy_context(),
+        structure=signature.packing,
+        leaves=signature.leaves,
+        rules=signature.rules,
+        buffer_size=buffer_size,
+        byte_budget=_READ_AHEAD_BYTES,
+        cardinality=cardinality,
+    )
+
+
+def _describe(generator: Callable[..., Any]) -> str:
+    """Where the user finds this callable: `module.name (file.py:12)`."""
+    function = getattr(generator, "__func__", generator)
+    function = getattr(function, "func", function)  # functools.partial
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None) or type(function).__module__
+    code = getattr(function, "__code__", None)
+    place = f" ({os.path.basename(code.co_filename)}:{code.co_firstlineno})" if code else ""
+    return f"{module}.{name}{place}"
+
+
+def _enter_eager_mode() -> None:
+    """For the whole life of this thread: where composite components are taken apart, there must be no graph."""
+    if tf.executing_eagerly() or hasattr(_thread, "eager_mode"):
+        return
+    # Kept: the context manager would end the mode when it is collected.
+    _thread.eager_mode = eager_context.eager_mode()
+    _thread.eager_mode.__enter__()
+
+
+def _warn_stuck(source: str, thread_id: int) -> None:
+    frame = sys._current_frames().get(thread_id)
+    place = "a place without Python code"
+    if frame is not None:
+        stack = traceback.extract_stack(frame)
+        # Threads of the native library begin in the source itself: the outermost line is the user's.
+        lines = [f"{s.filename}:{s.lineno}, in {s.name}: {s.line}" for s in (stack[0], stack[-1])]
+        place = "; ".join(dict.fromkeys(lines))
+    warnings.warn(
+        f"The source {source} did not come back within 5 seconds after its iterator was closed, and "
+        f"is left behind. It is stuck at {place}. Give blocking calls in a generator a time-out, so "
+        f"that it can be closed.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
