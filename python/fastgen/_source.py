@@ -99,5 +99,5 @@ def _warn_stuck(source: str, thread_id: int) -> None:
         f"is left behind. It is stuck at {place}. Give blocking calls in a generator a time-out, so "
         f"that it can be closed.",
         RuntimeWarning,
-        stacklevel=2,
+        stacklevel=3,
     )

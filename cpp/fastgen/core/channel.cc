@@ -74,7 +74,7 @@ bool Channel::OverBudget() {
   if (published_bytes_ - consumed_bytes_cache_ <= byte_budget_) return false;
   // Whoever asks has consumed everything: one frame may always wait. Pairs with the store in Ask().
   if (asked_.load(std::memory_order_seq_cst) > ring_.published()) return false;
-  // Never ahead of what was consumed, and at least what was when the last grant was made: that is loaded first.
+  // Relaxed, yet no older than the grant that was loaded before this: that pairs with the store in Grant().
   consumed_bytes_cache_ = bytes_.value();
   return published_bytes_ - consumed_bytes_cache_ > byte_budget_;
 }
@@ -165,8 +165,8 @@ void Channel::Release() {
 }
 
 bool Channel::AwaitsBytes() const {
-  // Only a window that has just shrunk leaves credit of a whole window after a pop. The producer then has credit to spare, and
-  // stops for the budget, if for anything.
+  // Only a window that has shrunk leaves the producer credit of a whole window after a pop. What stops it then is the budget,
+  // and nobody else tells it that bytes were freed.
   return granted_ >= ring_.consumed() + window_ && ring_.size() <= window_ / 2;
 }
 

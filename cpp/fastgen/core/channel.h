@@ -21,7 +21,8 @@ struct ReadAhead {
 
   /// Frames ahead: kAutotune lets the channel choose, 0 means that a frame is made only when it is asked for.
   std::int64_t frames = kAutotune;
-  /// With kAutotune, the bytes that waiting frames may hold (at least one frame may always wait).
+  /// With kAutotune, the bytes that waiting frames may hold: while they hold more, no further frame is made. So the frame that
+  /// oversteps it is the last for a while, and one frame may always wait.
   std::size_t byte_budget = std::size_t{64} << 20;
 };
 
@@ -31,7 +32,8 @@ struct ReadAhead {
 ///
 /// The flow is governed by credit: the consumer says up to which frame the producer may publish (`allowed_`) and renews it only
 /// when half of the window has been consumed. A producer that found the ring full is thus woken when it is half empty, not at
-/// each pop, and a pop costs no fence.
+/// each pop, and a pop costs no fence. The byte budget is watched by the producer, who is the first to know what a frame weighs;
+/// the consumer learns it frame by frame and keeps the window small enough that the budget is seldom met.
 class Channel {
  public:
   enum class Outcome { kFrame, kEmpty, kEnd, kClosed };
@@ -98,7 +100,8 @@ class Channel {
   const std::unique_ptr<Component[], void (*)(Component*)> components_;
 
   // Written by the consumer, read by the producer. `allowed_` pairs with the loads in TryReserve() and WaitForRoom(), `asked_`
-  // with the load in WaitForDemand(); both are counts of frames and stored seq_cst before producer_parking_.Unpark().
+  // with the loads in WaitForDemand() and OverBudget(); both are counts of frames and stored seq_cst before
+  // producer_parking_.Unpark().
   alignas(kCacheLine) std::atomic<std::uint64_t> allowed_{0};
   std::atomic<std::uint64_t> asked_{0};
   // Bits: kFinished (set by the producer), kClosed (by anybody), kInterrupted (by anybody, cleared by the consumer). Written
@@ -120,7 +123,7 @@ class Channel {
   std::uint64_t mean_frame_bytes_ = 0;
   std::atomic<std::uint64_t> window_seen_{0};  // a copy for statistics()
   Counter consumed_;
-  Counter bytes_;
+  Counter bytes_;  // also read by OverBudget(), after `allowed_` or `asked_`
   Counter consumer_waits_;
 
   // On lines of their own: the other side looks at them at each publish.

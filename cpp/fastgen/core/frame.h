@@ -109,7 +109,7 @@ struct Frame {
   std::uint32_t num_components;
   bool is_source_element;      // counts as one of the source's elements (an error out of the source itself does not)
   Status* error;               // owned; when set, the components are empty
-  std::uint64_t byte_size;     // of all components: what the frame costs while it waits
+  std::uint64_t byte_size;     // of all components: what the frame costs while it waits; unchanged from Publish() to Release()
 
   void SetError(Status status) {
     Clear();

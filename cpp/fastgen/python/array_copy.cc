@@ -46,8 +46,7 @@ bool CopyHeldArray(PyArrayObject* array, PyArray_Descr* descr, DType dtype, Comp
   if (!same_type || !PyArray_IS_C_CONTIGUOUS(array)) return CopyByNumpy(array, descr, to);
   const void* from = PyArray_DATA(array);
   if (bytes >= kLargeCopy) {
-    const GilFree free;  // safe: the caller holds the array, and no Python object is touched
-    std::memcpy(to, from, bytes);
+    WithoutGil([=] { std::memcpy(to, from, bytes); });  // safe: the caller holds the array
   } else {
     std::memcpy(to, from, bytes);
   }
@@ -111,10 +110,7 @@ bool CopyStrings(PyObject* const* strings, std::size_t count, Component* out) {
   // While the GIL is free another thread may empty the list that the strings came from.
   const std::vector<PyObject*> held(strings, strings + count);
   for (PyObject* string : held) Py_INCREF(string);
-  {
-    const GilFree free;  // safe: the strings are held, and strings never change
-    copy();
-  }
+  WithoutGil(copy);  // safe: the strings are held, and strings never change
   for (PyObject* string : held) Py_DECREF(string);
   return true;
 }

@@ -1,7 +1,9 @@
-// Holding and freeing the GIL for a scope.
+// Holding and freeing the GIL around a piece of code.
 //
-// CPython up to 3.13 ends a thread that asks for the GIL after finalization began by unwinding its stack, as if an exception
-// flew. It must find no `noexcept` frame in its way, or the process dies; hence the destructors' noexcept(false).
+// Functions rather than guard objects, for one reason: CPython up to 3.13 ends a thread that asks for the GIL after finalization
+// began by unwinding its stack, as if an exception flew. A guard's destructor would then touch the interpreter without the GIL,
+// and a destructor that takes the GIL could not be unwound through at all. Nothing here runs on the way out. For the same reason
+// no frame above these may be `noexcept`, and `body` must not throw.
 #ifndef FASTGEN_PYTHON_GIL_H_
 #define FASTGEN_PYTHON_GIL_H_
 
@@ -9,29 +11,21 @@
 
 namespace fastgen {
 
-/// Holds the GIL, taking it if this thread does not have it. Never construct one when lifecycle::Exiting().
-class GilHold {
- public:
-  GilHold() : state_(PyGILState_Ensure()) {}
-  ~GilHold() noexcept(false) { PyGILState_Release(state_); }
-  GilHold(const GilHold&) = delete;
-  GilHold& operator=(const GilHold&) = delete;
+/// Runs `body` with the GIL, taking it if this thread does not have it. Never when lifecycle::Exiting().
+template <typename Body>
+void WithGil(const Body& body) {
+  const PyGILState_STATE state = PyGILState_Ensure();
+  body();
+  PyGILState_Release(state);
+}
 
- private:
-  PyGILState_STATE state_;
-};
-
-/// Frees the GIL, which this thread must hold, and takes it back at the end of the scope.
-class GilFree {
- public:
-  GilFree() : thread_(PyEval_SaveThread()) {}
-  ~GilFree() noexcept(false) { PyEval_RestoreThread(thread_); }
-  GilFree(const GilFree&) = delete;
-  GilFree& operator=(const GilFree&) = delete;
-
- private:
-  PyThreadState* thread_;
-};
+/// Runs `body` without the GIL, which this thread must hold. `body` must not touch any Python object.
+template <typename Body>
+void WithoutGil(const Body& body) {
+  PyThreadState* const thread = PyEval_SaveThread();
+  body();
+  PyEval_RestoreThread(thread);
+}
 
 }  // namespace fastgen
 

@@ -90,11 +90,10 @@ void StopAllProducers() {
     exiting.store(true, std::memory_order_release);
   }
   const auto deadline = std::chrono::steady_clock::now() + kExitPatience;
-  {
-    const GilFree free;  // the producers need it to close their sources; no Python object is touched in this scope
+  WithoutGil([&] {  // the producers need it to close their sources
     for (const auto& producer : producers) producer->channel().Close();
     for (const auto& producer : producers) producer->WaitUntilFinished(deadline);
-  }
+  });
   // References that wait to be dropped are dropped while that is still possible.
   DropNow();
 }

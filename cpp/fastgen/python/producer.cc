@@ -60,10 +60,7 @@ bool Producer::WaitUntilFinished(std::chrono::steady_clock::time_point deadline)
 void Producer::Run(std::shared_ptr<Producer> self) {
   pthread_setname_np(pthread_self(), "fastgen");
   self->thread_id_.store(PyThread_get_thread_ident(), std::memory_order_release);
-  if (!lifecycle::Exiting()) {
-    const GilHold gil;
-    self->RunWithGil();
-  }
+  if (!lifecycle::Exiting()) WithGil([&self] { self->RunWithGil(); });
   self->channel_.Finish();
   lifecycle::Unregister(self.get());
   {
@@ -102,21 +99,19 @@ void Producer::PullAll() {
     if (frame == nullptr) continue;
     Pull(frame);
     if (!exhausted_) channel_.Publish();
-    if (index_ % kElementsPerTurn == 0) {
-      const GilFree free;  // nothing is done in this scope; a thread that waits gets its turn
-    }
+    if (index_ % kElementsPerTurn == 0) WithoutGil([] {});  // a thread that waits gets its turn
   }
 }
 
 bool Producer::MakeRoom() {
+  bool open = true;
   if (wait_for_demand_ || channel_.on_demand()) {
     wait_for_demand_ = false;
-    const GilFree free;  // the consumer may need the GIL to ask; no Python object is touched while waiting
-    return channel_.WaitForDemand();
+    WithoutGil([&] { open = channel_.WaitForDemand(); });  // whoever consumes may need the GIL to get there
+  } else if (channel_.TryReserve() == nullptr) {
+    WithoutGil([&] { open = channel_.WaitForRoom(); });  // as above
   }
-  if (channel_.TryReserve() != nullptr) return true;
-  const GilFree free;  // as above
-  return channel_.WaitForRoom();
+  return open;
 }
 
 void Producer::Pull(Frame* frame) {

@@ -31,20 +31,21 @@ PythonStream::~PythonStream() {
   if (producer_->OnOwnThread()) return;
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   bool finished = false;
+  const auto wait = [&] { finished = producer_->WaitUntilFinished(deadline); };
   if (PyGILState_Check()) {
-    const GilFree free;  // the producer needs it to close the source; no Python object is touched in this scope
-    finished = producer_->WaitUntilFinished(deadline);
+    WithoutGil(wait);  // the producer needs it to close the source
   } else {
-    finished = producer_->WaitUntilFinished(deadline);
+    wait();
   }
   if (!finished && !lifecycle::Exiting()) LeaveBehind();
 }
 
 void PythonStream::LeaveBehind() {
-  const GilHold gil;
-  PyObject* result = PyObject_CallFunction(source_->functions().abandon, "k", producer_->thread_id());
-  if (result == nullptr) PyErr_WriteUnraisable(source_->functions().abandon);
-  Py_XDECREF(result);
+  WithGil([this] {
+    PyObject* result = PyObject_CallFunction(source_->functions().abandon, "k", producer_->thread_id());
+    if (result == nullptr) PyErr_WriteUnraisable(source_->functions().abandon);
+    Py_XDECREF(result);
+  });
 }
 
 bool PythonStream::ReadyToRead(Status* status) {

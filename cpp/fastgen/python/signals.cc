@@ -22,11 +22,8 @@ int Raise(void*) {
   return -1;
 }
 
-}  // namespace
-
-bool Interrupted() {
-  if (lifecycle::Exiting() || syscall(SYS_gettid) != getpid()) return false;
-  const GilHold gil;
+/// With the GIL, on the main thread.
+bool RunHandlers() {
   if (PyErr_CheckSignals() == 0) return false;
   // The exception cannot pass through TensorFlow, which reports a cancelled wait in its own words; so it is raised again once
   // Python runs.
@@ -40,6 +37,15 @@ bool Interrupted() {
   raised = value;
   Py_AddPendingCall(&Raise, nullptr);
   return true;
+}
+
+}  // namespace
+
+bool Interrupted() {
+  if (lifecycle::Exiting() || syscall(SYS_gettid) != getpid()) return false;
+  bool raised_one = false;
+  WithGil([&] { raised_one = RunHandlers(); });
+  return raised_one;
 }
 
 }  // namespace fastgen::signals
