@@ -17,12 +17,15 @@ from fastgen import _native
 from fastgen._arguments import Arguments
 from fastgen._elements import make_prepare
 from fastgen._errors import ExceptionLog
+from fastgen._interrupt import may_raise, should_give_up
 from fastgen._signature import Signature
 
 __all__ = ["make_source"]
 
 # How many bytes of elements may wait with buffer_size=AUTOTUNE. A hundred images of 224x224x3 floats; small beside any model.
 _READ_AHEAD_BYTES = 64 * 2**20
+
+_native.set_interrupt_policy(should_give_up, may_raise)
 
 _counter = itertools.count()
 _thread = threading.local()

@@ -9,6 +9,7 @@
 
 #include "fastgen/python/gil.h"
 #include "fastgen/python/lifecycle.h"
+#include "fastgen/python/numpy_memory.h"
 
 namespace fastgen {
 namespace {
@@ -76,7 +77,11 @@ void Producer::RunWithGil() {
     lasting_error_ = DescribeException(Origin::kCall);
     return;
   }
-  if (OpenSource()) PullAll();
+  if (!numpy_memory::Install()) {
+    lasting_error_ = DescribeException(Origin::kCall);
+  } else if (OpenSource()) {
+    PullAll();
+  }
   CloseSource();
   lifecycle::DropNow();  // the GIL is here anyway
 }

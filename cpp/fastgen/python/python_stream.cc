@@ -70,6 +70,7 @@ Stream::Outcome PythonStream::TryNext(Frame** frame, Status* status) {
 
 Stream::Outcome PythonStream::Next(const CancellationToken& token, Frame** frame, Status* status) {
   if (!ReadyToRead(status)) return Outcome::kError;
+  signals::WatchedWait wait;
   for (;;) {
     const Outcome outcome = Interpret(producer_->channel().Next(frame, kTick), frame, status);
     if (outcome != Outcome::kEmpty) return outcome;
@@ -77,8 +78,8 @@ Stream::Outcome PythonStream::Next(const CancellationToken& token, Frame** frame
       *status = Status(Code::kCancelled, "Waiting for the source's next element was cancelled.");
       return Outcome::kError;
     }
-    if (signals::Interrupted()) {
-      *status = Status(Code::kCancelled, "Waiting for the source's next element was interrupted by a signal.");
+    if (wait.ShouldGiveUp()) {
+      *status = Status(Code::kCancelled, "Waiting for the source's next element was interrupted (SIGINT).");
       return Outcome::kError;
     }
   }

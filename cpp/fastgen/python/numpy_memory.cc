@@ -1,0 +1,101 @@
+#include "fastgen/python/numpy_memory.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "fastgen/core/slab_pool.h"
+#include "fastgen/python/python_api.h"
+
+namespace fastgen::numpy_memory {
+namespace {
+
+/// What stands before the bytes of every array: which slab they lie in, or null for malloc, and how many they are.
+struct Header {
+  Block* slab;
+  std::size_t size;
+};
+
+/// Below, the allocator keeps its pages anyway, and a slab would cost more than it saves.
+constexpr std::size_t kSmallestInSlab = std::size_t{16} << 10;
+
+/// A slab's bytes begin here, so that they keep its alignment.
+constexpr std::size_t kOffsetInSlab = kSlabAlignment;
+static_assert(sizeof(Header) <= kOffsetInSlab && sizeof(Header) % alignof(std::max_align_t) == 0);
+
+Header* HeaderOf(void* bytes) { return static_cast<Header*>(bytes) - 1; }
+
+void* AllocateInSlab(std::size_t size) {
+  try {
+    Block* slab = SlabPool::Global().Get(size + kOffsetInSlab).release();
+    void* bytes = slab->data() + kOffsetInSlab;
+    *HeaderOf(bytes) = {slab, size};
+    return bytes;
+  } catch (const std::bad_alloc&) {
+    return nullptr;  // NumPy raises MemoryError
+  }
+}
+
+void* Finish(void* memory, std::size_t size) {
+  if (memory == nullptr) return nullptr;
+  auto* header = static_cast<Header*>(memory);
+  *header = {nullptr, size};
+  return header + 1;
+}
+
+// NumPy's four functions. They may be called without the GIL, so they touch no Python.
+
+void* Allocate(void*, std::size_t size) {
+  if (size >= kSmallestInSlab && size <= SIZE_MAX - kOffsetInSlab) return AllocateInSlab(size);
+  if (size > SIZE_MAX - sizeof(Header)) return nullptr;
+  return Finish(std::malloc(size + sizeof(Header)), size);
+}
+
+void* AllocateZeroed(void* self, std::size_t count, std::size_t size_of_one) {
+  std::size_t size = 0;
+  if (__builtin_mul_overflow(count, size_of_one, &size)) return nullptr;
+  if (size < kSmallestInSlab) return Finish(std::calloc(1, size + sizeof(Header)), size);
+  void* bytes = Allocate(self, size);
+  if (bytes != nullptr) std::memset(bytes, 0, size);
+  return bytes;
+}
+
+void Free(void*, void* bytes, std::size_t) {
+  if (bytes == nullptr) return;
+  Header* header = HeaderOf(bytes);
+  if (header->slab != nullptr) {
+    header->slab->Unref();
+  } else {
+    std::free(header);
+  }
+}
+
+void* Reallocate(void* self, void* bytes, std::size_t size) {
+  if (bytes == nullptr) return Allocate(self, size);
+  const std::size_t old_size = HeaderOf(bytes)->size;
+  void* moved = Allocate(self, size);
+  if (moved == nullptr) return nullptr;
+  std::memcpy(moved, bytes, old_size < size ? old_size : size);
+  Free(self, bytes, old_size);
+  return moved;
+}
+
+PyDataMem_Handler handler = {
+    "fastgen",
+    1,
+    {nullptr, &Allocate, &AllocateZeroed, &Reallocate, &Free},
+};
+
+}  // namespace
+
+bool Install() {
+  PyObject* capsule = PyCapsule_New(&handler, "mem_handler", nullptr);
+  if (capsule == nullptr) return false;
+  PyObject* previous = PyDataMem_SetHandler(capsule);
+  Py_DECREF(capsule);
+  Py_XDECREF(previous);
+  return previous != nullptr;
+}
+
+}  // namespace fastgen::numpy_memory

@@ -1,0 +1,17 @@
+// NumPy arrays in recycled memory.
+//
+// What a source creates (np.zeros, image / 255, ...) is allocated by NumPy through a handler that is a context variable (NEP 49).
+// Each producer sets this one in its own context, so that the source's large arrays come from the slab pool; arrays of the rest
+// of the program are not touched. NumPy frees an array by the handler that allocated it, wherever that happens.
+#ifndef FASTGEN_PYTHON_NUMPY_MEMORY_H_
+#define FASTGEN_PYTHON_NUMPY_MEMORY_H_
+
+namespace fastgen::numpy_memory {
+
+/// Installs the handler in the current context. Call with the GIL, inside of the context that the source runs in. False with a
+/// Python exception set.
+bool Install();
+
+}  // namespace fastgen::numpy_memory
+
+#endif  // FASTGEN_PYTHON_NUMPY_MEMORY_H_
