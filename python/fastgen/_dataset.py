@@ -7,6 +7,7 @@ from tensorflow.python.data.ops import dataset_ops
 
 from fastgen import _native
 from fastgen._arguments import Arguments
+from fastgen._fork import guard_forks
 from fastgen._shim import ops
 from fastgen._signature import Signature
 
@@ -41,6 +42,9 @@ class SourceDataset(dataset_ops.DatasetSource):  # type: ignore[misc]
     def element_spec(self) -> Any:
         """The structure of `tf.TypeSpec` that every element has."""
         return self._signature.spec
+
+
+guard_forks(SourceDataset)
 
 
 def _make_handle(source: _native.Source) -> Any:

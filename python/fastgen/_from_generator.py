@@ -63,7 +63,7 @@ def from_generator(
       name: A name for the dataset's op.
       kwargs: Keyword arguments for `generator`, passed as they are.
       buffer_size: How many elements may be made ahead of those consumed. AUTOTUNE: as many as help, within 64 MiB. 0: an element is
-        made only when it is asked for.
+        made only when the next transformation asks for it.
       cardinality: How many elements a pass has, when that is known (`tf.data.INFINITE_CARDINALITY` for no end): then `len()`,
         `cardinality()` and Keras's progress bar know it too. A pass with more or fewer elements ends in an error.
       strict: Refuses conversions that change a value, such as 300 to uint8 or 1.9 to int32, which NumPy's casting rules let pass.
@@ -85,15 +85,24 @@ def from_generator(
     signature = make_signature(output_types, output_shapes, output_signature, strict=strict)
     arguments = Arguments(args)
     declared = _check_cardinality(cardinality)
+    read_ahead = _check_buffer_size(buffer_size)
     source = make_source(
         generator,
         arguments,
         _check_kwargs(kwargs),
         signature,
-        buffer_size=_check_buffer_size(buffer_size),
+        buffer_size=read_ahead,
         cardinality=declared,
     )
-    return SourceDataset(source, arguments, signature, cardinality=declared, name=name)
+    dataset: tf.data.Dataset = SourceDataset(
+        source, arguments, signature, cardinality=declared, name=name
+    )
+    if read_ahead == 0:
+        # TensorFlow would append a prefetch of its own, and that asks for more than the user does.
+        options = tf.data.Options()
+        options.experimental_optimization.inject_prefetch = False
+        dataset = dataset.with_options(options)
+    return dataset
 
 
 def _check_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:

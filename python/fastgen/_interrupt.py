@@ -5,12 +5,12 @@ import signal
 import sys
 import threading
 
-__all__ = ["may_raise", "should_give_up"]
+__all__ = ["may_raise", "main_thread_is_stuck"]
 
 _LIBRARIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("tensorflow", "keras"))
 
 
-def should_give_up() -> bool:
+def main_thread_is_stuck() -> bool:
     """True when SIGINT means KeyboardInterrupt and the main thread cannot raise it, because it waits inside of TensorFlow.
 
     A main thread that runs Python, or sleeps in it, handles the signal by itself; then a source that some other thread waits for

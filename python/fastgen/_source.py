@@ -17,7 +17,7 @@ from fastgen import _native
 from fastgen._arguments import Arguments
 from fastgen._elements import make_prepare
 from fastgen._errors import ExceptionLog
-from fastgen._interrupt import may_raise, should_give_up
+from fastgen._interrupt import main_thread_is_stuck, may_raise
 from fastgen._signature import Signature
 
 __all__ = ["make_source"]
@@ -25,7 +25,7 @@ __all__ = ["make_source"]
 # How many bytes of elements may wait with buffer_size=AUTOTUNE. A hundred images of 224x224x3 floats; small beside any model.
 _READ_AHEAD_BYTES = 64 * 2**20
 
-_native.set_interrupt_policy(should_give_up, may_raise)
+_native.set_interrupt_policy(main_thread_is_stuck, may_raise)
 
 _counter = itertools.count()
 _thread = threading.local()
@@ -98,7 +98,7 @@ def _warn_stuck(source: str, thread_id: int) -> None:
         lines = [f"{s.filename}:{s.lineno}, in {s.name}: {s.line}" for s in (stack[0], stack[-1])]
         place = "; ".join(dict.fromkeys(lines))
     warnings.warn(
-        f"The source {source} did not come back within 5 seconds after its iterator was closed, and "
+        f"The source {source} did not come back when its iterator was closed, and "
         f"is left behind. It is stuck at {place}. Give blocking calls in a generator a time-out, so "
         f"that it can be closed.",
         RuntimeWarning,

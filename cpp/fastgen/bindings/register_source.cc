@@ -9,6 +9,7 @@
 
 #include "fastgen/bindings/register.h"
 #include "fastgen/python/python_source.h"
+#include "fastgen/python/signals.h"
 
 namespace py = pybind11;
 
@@ -92,6 +93,7 @@ std::shared_ptr<PythonSource> MakeSource(const std::string& key, const py::objec
                                          const py::object& structure, const py::list& leaves, const std::string& rules,
                                          std::int64_t buffer_size, std::size_t byte_budget, std::int64_t cardinality) {
   if (!PyContext_CheckExact(context.ptr())) throw py::type_error("fastgen: expected a contextvars.Context");
+  signals::Watch();  // from now on the user may wait for it
   References references;
   PythonSource::Functions functions;
   functions.open = references.Keep(open);

@@ -11,6 +11,7 @@
 
 #include "fastgen/python/gil.h"
 #include "fastgen/python/producer.h"
+#include "fastgen/python/signals.h"
 
 namespace fastgen::lifecycle {
 namespace {
@@ -47,6 +48,7 @@ void AfterForkInChild() {
   state().producers.clear();
   state().drop_scheduled = false;
   state().mutex.unlock();
+  signals::ForgetWatcher();
 }
 
 int DropNowPending(void*) {

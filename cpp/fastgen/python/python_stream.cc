@@ -14,6 +14,9 @@ namespace {
 /// How long a source may take to come back when its iterator is destroyed.
 constexpr std::chrono::seconds kPatience{5};
 
+/// The same for a user who has pressed Ctrl-C: that source is known to be slow, and its user wants to be gone.
+constexpr std::chrono::seconds kPatienceAfterInterrupt{1};
+
 /// How often a consumer that waits looks for signals.
 constexpr std::chrono::milliseconds kTick{100};
 
@@ -29,7 +32,7 @@ PythonStream::~PythonStream() {
   // After a fork there is no such thread here; at exit nobody waits any more; and a source may destroy its own iterator.
   if (!started_ || fork_generation_ != lifecycle::ForkGeneration() || lifecycle::Exiting()) return;
   if (producer_->OnOwnThread()) return;
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  const auto deadline = std::chrono::steady_clock::now() + (interrupted_ ? kPatienceAfterInterrupt : kPatience);
   bool finished = false;
   const auto wait = [&] { finished = producer_->WaitUntilFinished(deadline); };
   if (PyGILState_Check()) {
@@ -70,7 +73,7 @@ Stream::Outcome PythonStream::TryNext(Frame** frame, Status* status) {
 
 Stream::Outcome PythonStream::Next(const CancellationToken& token, Frame** frame, Status* status) {
   if (!ReadyToRead(status)) return Outcome::kError;
-  signals::WatchedWait wait;
+  const signals::WatchedWait wait;
   for (;;) {
     const Outcome outcome = Interpret(producer_->channel().Next(frame, kTick), frame, status);
     if (outcome != Outcome::kEmpty) return outcome;
@@ -79,6 +82,7 @@ Stream::Outcome PythonStream::Next(const CancellationToken& token, Frame** frame
       return Outcome::kError;
     }
     if (wait.ShouldGiveUp()) {
+      interrupted_ = true;
       *status = Status(Code::kCancelled, "Waiting for the source's next element was interrupted (SIGINT).");
       return Outcome::kError;
     }

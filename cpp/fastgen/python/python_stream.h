@@ -38,6 +38,7 @@ class PythonStream final : public Stream {
   const std::shared_ptr<Producer> producer_;
   const std::uint32_t fork_generation_;
   bool started_ = false;
+  bool interrupted_ = false;     // a wait was ended by SIGINT
   bool end_reported_ = false;    // a wrong cardinality is reported once
   std::uint64_t elements_ = 0;   // delivered, faulty ones included
 };

@@ -2,9 +2,12 @@
 //
 // Python notes a signal in C and runs its handler when the main thread is next in bytecode. A main thread that waits inside of
 // TensorFlow does not get there before the wait ends; and it is rarely the thread that waits here, because TensorFlow puts a
-// prefetching thread between. So while streams wait, SIGINT is held back for a moment (at most a tick) until one of them has looked
-// at what the main thread does: if it is stuck behind a stream, the streams' waits end, and KeyboardInterrupt is raised in the main
-// thread once TensorFlow has returned; otherwise the signal is passed on as if nothing had been.
+// prefetching thread between. So a SIGINT is held back for a moment, until a watching thread has looked at what the main thread
+// does:
+//   - it runs Python, or waits elsewhere than in TensorFlow: the signal is passed on as if nothing had been;
+//   - it is in TensorFlow, and streams wait for their sources: these waits end, and KeyboardInterrupt is raised in the main thread
+//     as soon as TensorFlow has returned;
+//   - it is in TensorFlow, and nobody waits: the watcher looks again, until one of the other two holds.
 #ifndef FASTGEN_PYTHON_SIGNALS_H_
 #define FASTGEN_PYTHON_SIGNALS_H_
 
@@ -14,12 +17,18 @@
 
 namespace fastgen::signals {
 
-/// The two decisions, made with the GIL in python/fastgen/_interrupt.py. `should_give_up()`: whether the waits should end for a
-/// SIGINT that has arrived. `may_raise()`: whether KeyboardInterrupt can be raised where the main thread is now. Call once, with
-/// the GIL.
-void Initialize(PyObject* should_give_up, PyObject* may_raise);
+/// The two things that Python knows (python/fastgen/_interrupt.py): `main_thread_is_stuck()`, whether the main thread is in
+/// TensorFlow and would raise KeyboardInterrupt if it were not; `may_raise()`, whether an exception can be raised where the main
+/// thread is now. Call once, with the GIL.
+void Initialize(PyObject* main_thread_is_stuck, PyObject* may_raise);
 
-/// A wait that SIGINT may end. Made and destroyed by the waiting thread, which calls ShouldGiveUp() now and then.
+/// Makes sure that SIGINT is watched, also when somebody has installed a handler since. Any thread.
+void Watch();
+
+/// After a fork, in the child: the watching thread did not come along.
+void ForgetWatcher();
+
+/// A stream's wait, which SIGINT may end. Made and destroyed by the waiting thread, which calls ShouldGiveUp() now and then.
 class WatchedWait {
  public:
   WatchedWait();
@@ -27,8 +36,7 @@ class WatchedWait {
   WatchedWait(const WatchedWait&) = delete;
   WatchedWait& operator=(const WatchedWait&) = delete;
 
-  /// Whether to end the wait. Takes the GIL only when a signal has arrived.
-  bool ShouldGiveUp();
+  bool ShouldGiveUp() const;
 
  private:
   const std::uint64_t given_up_before_;

@@ -1,0 +1,269 @@
+// The real channel, compiled here against the model's atomics: everything that channel.cc does, in every order that Relacy finds.
+#include "model.h"
+
+// Within the core's files `std::atomic` names the model's, and the futex is the model's too.
+namespace std {
+template <typename T>
+using modelled_atomic = fastgen::model::Atomic<T>;
+}
+#define atomic modelled_atomic
+#include "fastgen/core/channel.h"
+#include "fastgen/core/channel.cc"
+#undef atomic
+
+void fastgen::Futex::Wait(model::Atomic<std::uint32_t>& word, std::uint32_t expected, std::chrono::nanoseconds timeout) {
+  model::Futex::Wait(word, expected, timeout);
+}
+void fastgen::Futex::Wake(model::Atomic<std::uint32_t>& word) { model::Futex::Wake(word); }
+
+namespace fastgen::model {
+namespace {
+
+using Outcome = Channel::Outcome;
+constexpr std::chrono::nanoseconds kForever = std::chrono::hours(1);
+constexpr unsigned kProducer = 0;
+constexpr unsigned kConsumer = 1;
+constexpr unsigned kThird = 2;
+
+// What stands in a number's place when there is none.
+constexpr int kNothing = -1;
+constexpr int kEnd = -2;
+constexpr int kClosed = -3;
+
+/// A channel, and beside each of its frames a variable that both sides write while the frame is theirs: Relacy reports it when
+/// they are not kept apart.
+class WatchedChannel {
+ public:
+  explicit WatchedChannel(const ReadAhead& read_ahead) : channel_(0, read_ahead) {}
+
+  Channel* operator->() { return &channel_; }
+
+  bool TrySend(int number, std::uint64_t byte_size = 0) {
+    Frame* frame = channel_.TryReserve();
+    if (frame == nullptr) return false;
+    Watched(frame)($) = number;
+    frame->byte_size = byte_size;
+    channel_.Publish();
+    return true;
+  }
+
+  /// False when the channel was closed.
+  bool Send(int number, std::uint64_t byte_size = 0) {
+    while (!TrySend(number, byte_size)) {
+      if (!channel_.WaitForRoom()) return false;
+    }
+    return true;
+  }
+
+  /// The next number, or how it ended.
+  int Take() {
+    Frame* frame = nullptr;
+    Outcome outcome;
+    do {
+      outcome = channel_.Next(&frame, kForever);
+    } while (outcome == Outcome::kEmpty);
+    return Receive(outcome, frame);
+  }
+
+  /// The same without waiting, and without asking.
+  int TryTake() {
+    Frame* frame = nullptr;
+    const Outcome outcome = channel_.TryNext(&frame);
+    return Receive(outcome, frame);
+  }
+
+ private:
+  int Receive(Outcome outcome, const Frame* frame) {
+    if (outcome == Outcome::kEmpty) return kNothing;
+    if (outcome == Outcome::kEnd) return kEnd;
+    if (outcome == Outcome::kClosed) return kClosed;
+    const int number = Watched(frame)($);
+    Watched(frame)($) = 0;
+    channel_.Release();
+    return number;
+  }
+
+  rl::var<int>& Watched(const Frame* frame) {
+    for (auto& [known, variable] : watched_) {
+      if (known == frame || known == nullptr) {
+        known = frame;
+        return variable;
+      }
+    }
+    std::abort();
+  }
+
+  Channel channel_;
+  std::array<std::pair<const Frame*, rl::var<int>>, 16> watched_{};
+};
+
+template <typename Derived, int kThreads>
+struct ChannelModel : rl::test_suite<Derived, kThreads> {
+  std::unique_ptr<WatchedChannel> channel;
+  void Open(const ReadAhead& read_ahead) { channel = std::make_unique<WatchedChannel>(read_ahead); }
+  void after() { channel.reset(); }
+
+  /// Lets the others get anywhere from nowhere to the end.
+  static void Linger() {
+    for (unsigned steps = rl::rand(40); steps > 0; --steps) Yield();
+  }
+
+  void ExpectAll(int numbers) {
+    for (int i = 1; i <= numbers; ++i) RL_ASSERT(channel->Take() == i);
+    RL_ASSERT(channel->Take() == kEnd);
+    RL_ASSERT(channel->Take() == kEnd);
+  }
+};
+
+/// Both sides must sleep now and then: the window is smaller than what is sent.
+template <int kWindow>
+struct Delivery : ChannelModel<Delivery<kWindow>, 2> {
+  static constexpr int kNumbers = 2 * kWindow + 1;
+  void before() { this->Open({kWindow, 0}); }
+  void thread(unsigned index) {
+    if (index == kConsumer) return this->ExpectAll(kNumbers);
+    for (int i = 1; i <= kNumbers; ++i) RL_ASSERT(this->channel->Send(i));
+    (*this->channel)->Finish();
+  }
+};
+
+struct DeliveryOnDemand : ChannelModel<DeliveryOnDemand, 2> {
+  static constexpr int kNumbers = 3;
+  void before() { Open({0, 0}); }
+  void thread(unsigned index) {
+    if (index == kConsumer) return ExpectAll(kNumbers);
+    for (int i = 1; i <= kNumbers; ++i) {
+      RL_ASSERT((*channel)->WaitForDemand());
+      RL_ASSERT(channel->TrySend(i));
+    }
+    (*channel)->Finish();
+  }
+};
+
+/// Light frames first, so that the window grows; then some that exceed the budget, one alone and two together.
+struct DeliveryWithinAByteBudget : ChannelModel<DeliveryWithinAByteBudget, 2> {
+  static constexpr std::uint64_t kBytes[] = {1, 1, 60, 60, 60, 200, 1, 1};
+  static constexpr int kNumbers = static_cast<int>(std::size(kBytes));
+  void before() { Open({ReadAhead::kAutotune, 100}); }
+  void thread(unsigned index) {
+    if (index == kConsumer) return ExpectAll(kNumbers);
+    for (int i = 1; i <= kNumbers; ++i) RL_ASSERT(channel->Send(i, kBytes[i - 1]));
+    (*channel)->Finish();
+  }
+};
+
+/// The producer has stopped for the budget, credit is left, and what the consumer takes never gives it reason to grant more: only
+/// asking makes room. (Seven frames may be ahead when the five arrive; two are left of them, of a window that is three by then.)
+struct DeliveryByAskingAlone : ChannelModel<DeliveryByAskingAlone, 2> {
+  static constexpr std::uint64_t kBytes[] = {20, 20, 20, 20, 33, 1};
+  static constexpr int kNumbers = static_cast<int>(std::size(kBytes));
+  void before() {
+    Open({ReadAhead::kAutotune, 100});
+    for (int i = 0; i < 4; ++i) channel->TrySend(i, 1);
+    for (int i = 0; i < 4; ++i) channel->Take();
+    Frame* frame = nullptr;
+    (*channel)->InterruptConsumer();
+    (*channel)->Next(&frame, kForever);  // finds nothing, and so the window grows to eight
+    channel->TrySend(4, 1);
+    channel->Take();
+  }
+  void thread(unsigned index) {
+    if (index == kConsumer) return ExpectAll(kNumbers);
+    for (int i = 1; i <= kNumbers; ++i) RL_ASSERT(channel->Send(i, kBytes[i - 1]));
+    (*channel)->Finish();
+  }
+};
+
+/// A consumer that looks and never asks: what it gives back must wake the producer all the same. It is out of credit, or over its
+/// budget with the first frame.
+template <int kWindow>
+struct Polling : ChannelModel<Polling<kWindow>, 2> {
+  static constexpr std::uint64_t kBytes[] = {200, 1, 1, 200, 1};
+  static constexpr int kNumbers = static_cast<int>(std::size(kBytes));
+  void before() { this->Open({kWindow, 100}); }
+  void thread(unsigned index) {
+    if (index == kProducer) {
+      for (int i = 1; i <= kNumbers; ++i) RL_ASSERT(this->channel->Send(i, kBytes[i - 1]));
+      return (*this->channel)->Finish();
+    }
+    for (int i = 1; i <= kNumbers + 1; ++i) {
+      int got = 0;
+      while ((got = this->channel->TryTake()) == kNothing) Yield();
+      RL_ASSERT(got == (i <= kNumbers ? i : kEnd));
+    }
+  }
+};
+
+/// Whatever either side is at when the channel is closed, it comes back.
+template <int kFrames>
+struct Closing : ChannelModel<Closing<kFrames>, 3> {
+  void before() { this->Open({kFrames, 0}); }
+  void thread(unsigned index) {
+    Channel& it = *this->channel->operator->();
+    if (index == kThird) {
+      this->Linger();
+      it.Close();
+    } else if (index == kConsumer) {
+      for (int i = 1, got; (got = this->channel->Take()) != kClosed; ++i) RL_ASSERT(got == i);
+    } else {
+      for (int i = 1; (kFrames > 0 || it.WaitForDemand()) && this->channel->Send(i); ++i) {
+      }
+    }
+  }
+};
+
+/// Somebody tells the consumer to look around. It waits for a frame that never comes, so it must not miss that.
+struct Interruption : ChannelModel<Interruption, 3> {
+  std::unique_ptr<Atomic<std::uint64_t>> cancelled;
+  void before() {
+    Open({2, 0});
+    cancelled.reset(new Atomic<std::uint64_t>(0));
+  }
+  void after() {
+    cancelled.reset();
+    channel.reset();
+  }
+  void thread(unsigned index) {
+    if (index == kThird) {
+      Linger();
+      cancelled->store(1, std::memory_order_relaxed);
+      (*channel)->InterruptConsumer();
+    } else if (index == kConsumer) {
+      Frame* frame = nullptr;
+      while (cancelled->load(std::memory_order_relaxed) == 0) {
+        if ((*channel)->Next(&frame, kForever) == Outcome::kFrame) (*channel)->Release();
+      }
+    } else {
+      RL_ASSERT(channel->Send(1));
+    }
+  }
+};
+
+}  // namespace
+}  // namespace fastgen::model
+
+int main(int argc, char** argv) {
+  using namespace fastgen::model;
+  return Main(argc, argv, {
+    {"DeliversAndEnds", [] {
+      return Passes<Delivery<1>>(Random(100'000)) && Passes<Delivery<2>>(Random(100'000)) && Passes<Delivery<3>>(Random(100'000)) &&
+             Passes<Delivery<1>>(Bounded(1));
+    }},
+    {"DeliversOnDemand", [] { return Passes<DeliveryOnDemand>(Random(100'000)) && Passes<DeliveryOnDemand>(Bounded(1)); }},
+    {"DeliversWithinAByteBudget", [] {
+      return Passes<DeliveryWithinAByteBudget>(Random(100'000)) && Passes<DeliveryByAskingAlone>(Random(100'000));
+    }},
+    {"DeliversToAConsumerThatNeverAsks", [] {
+      return Passes<Polling<2>>(Random(100'000)) && Passes<Polling<fastgen::ReadAhead::kAutotune>>(Random(100'000));
+    }},
+    {"CloseEndsBothSides", [] { return Passes<Closing<1>>(Random(100'000)) && Passes<Closing<0>>(Random(100'000)); }},
+    {"InterruptReachesTheConsumer", [] { return Passes<Interruption>(Random(200'000)); }},
+    {"WithoutSeqCstItDeadlocks", [] { return Fails<Delivery<2>>(rl::test_result_deadlock, WithoutSeqCst()); }},
+    {"WithoutTheConsumersAcquireItRaces", [] {
+      return Fails<Delivery<2>>(rl::test_result_data_race, WithoutAcquireOf(1u << kConsumer));
+    }},
+    {"WithoutTheProducersAcquireItRaces", [] {
+      return Fails<Delivery<2>>(rl::test_result_data_race, WithoutAcquireOf(1u << kProducer));
+    }},
+  });
+}

@@ -1,0 +1,82 @@
+"""What the tests share: a quiet TensorFlow, both implementations, and fresh interpreters."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Read by TensorFlow's C++ side when it is loaded, so it has to stand before any test module.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# A fresh interpreter needs several seconds for TensorFlow alone, so this only catches a hang.
+SCRIPT_TIMEOUT_S = 100
+
+RunScript = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def quiet_tensorflow() -> Iterator[None]:
+    """Keep TensorFlow's Python warnings (deprecated arguments and the like) out of the reports."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(level)
+
+
+@pytest.fixture(params=["tensorflow", "fastgen"])
+def from_generator(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`from_generator` of each implementation in turn.
+
+    A test that takes this fixture states what TensorFlow does and what fastgen keeps, in one text.
+    """
+    import differential
+
+    return differential.IMPLEMENTATIONS[request.param]
+
+
+@pytest.fixture
+def collect_garbage() -> Callable[[], None]:
+    """A function that drops what only reference cycles keep alive."""
+
+    def collect() -> None:
+        for _ in range(3):
+            gc.collect()
+
+    return collect
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> RunScript:
+    """Run a script in a fresh interpreter and return what it printed.
+
+    The script is written to a file because AutoGraph reads the source of what it converts.
+    """
+
+    def run(source: str, **environment: str) -> str:
+        script = tmp_path / "script.py"
+        script.write_text(textwrap.dedent(source), encoding="utf-8")
+        finished = subprocess.run(
+            [sys.executable, str(script)],
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=SCRIPT_TIMEOUT_S,
+            check=False,
+        )
+        assert finished.returncode == 0, (
+            f"the script ended with {finished.returncode}\n{finished.stdout}\n"
+            f"{finished.stderr[-6000:]}"
+        )
+        return finished.stdout
+
+    return run

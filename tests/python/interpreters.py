@@ -1,0 +1,68 @@
+"""Runs programs in interpreters of their own, for what happens at exit, at a signal, or after a fork."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Outcome", "environment", "run_program"]
+
+# A program that has not ended after this has hung.
+HANG = 90
+
+# Lines that TensorFlow itself writes to stderr while it starts, whatever the program does.
+_CHATTER = ("WARNING: All log messages before absl::InitializeLog()", "I0000", "W0000", "E0000")
+
+PREAMBLE = """
+import fastgen
+import tensorflow as tf
+
+SPEC = tf.TensorSpec((), tf.int64)
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program ended.
+
+    Attributes:
+      code: Its exit code; negative for a signal.
+      stdout: What it printed.
+      stderr: What it complained about, without TensorFlow's own chatter.
+    """
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def environment() -> dict[str, str]:
+    """The environment for such programs: TensorFlow quiet, Python strict about what is left open."""
+    return {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONFAULTHANDLER": "1",
+        "PYTHONDEVMODE": "0",
+    }
+
+
+def run_program(folder: Path, body: str) -> Outcome:
+    """Runs `body` after `PREAMBLE`, from a file: AutoGraph needs one."""
+    program = folder / "program.py"
+    program.write_text(PREAMBLE + textwrap.dedent(body))
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, without_chatter(done.stderr))
+
+
+def without_chatter(stderr: str) -> str:
+    """What is left of a program's stderr without TensorFlow's start-up messages."""
+    return "\n".join(line for line in stderr.splitlines() if not line.startswith(_CHATTER))

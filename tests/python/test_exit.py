@@ -1,0 +1,58 @@
+"""The end of the interpreter: no warning, no hang, no crash, whatever the source is doing."""
+
+from pathlib import Path
+
+import pytest
+from interpreters import run_program
+
+# What the source does when the program ends. Each program takes one element and falls off its end.
+SOURCES = {
+    "idle": "yield 0; yield 1",
+    "running": "while True: yield 0",
+    "running_in_c": "yield 0; yield from iter(int, 1)",
+    "blocked_in_sleep": "yield 0; import time; time.sleep(1000)",
+    "blocked_on_a_queue": "yield 0; import queue; queue.Queue().get()",
+    "blocked_on_a_lock": "yield 0; import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
+    "blocked_on_an_event": "yield 0; import threading; threading.Event().wait()",
+    "raising": "yield 0; raise RuntimeError('not of interest')",
+    "busy_in_python": "yield 0\n        while True: pass",
+    "holding_large_arrays": "import numpy as np\n        while True: np.zeros((1000, 1000)); yield 0",
+}
+
+# What the program still holds on to.
+HOLDERS = {
+    "iterator": "iterator = iter(ds); next(iterator)",
+    "prefetched": "iterator = iter(ds.batch(1).prefetch(2)); next(iterator)",
+    "in_a_function": """
+        @tf.function
+        def first():
+            return next(iter(ds))
+        first()
+    """,
+    "only_made": "",
+    "never_asked": "iterator = iter(ds)",
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_exit_is_silent(tmp_path: Path, source: str, holder: str) -> None:
+    if holder in ("only_made", "never_asked", "in_a_function") and source not in (
+        "idle",
+        "running",
+    ):
+        pytest.skip("the source never runs, or has been closed, whatever it would do")
+    outcome = run_program(
+        tmp_path,
+        f"""
+        def source():
+            {SOURCES[source].replace(chr(10) + "        ", chr(10) + "            ")}
+
+        ds = fastgen.from_generator(source, output_signature=SPEC)
+        """
+        + HOLDERS[holder]
+        + "\n        print('done')\n",
+    )
+    assert outcome.stderr == ""
+    assert outcome.code == 0
+    assert outcome.stdout == "done\n"

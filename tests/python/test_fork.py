@@ -1,0 +1,67 @@
+"""After os.fork(): inherited iterators refuse, new ones work, and the child ends as it should."""
+
+from pathlib import Path
+
+import pytest
+from interpreters import run_program
+
+# The child does BODY and exits with code 7; a child that hangs is killed by the alarm.
+PROGRAM = """
+import os, signal, sys
+
+def numbers():
+    yield from range(100_000)
+
+def make():
+    return fastgen.from_generator(numbers, output_signature=SPEC){transformations}
+
+ds = make()
+iterator = iter(ds)
+next(iterator)
+sys.stdout.flush()
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    {body}
+    print('child done')
+    sys.stdout.flush()
+    {leave}
+_, status = os.waitpid(child, 0)
+print('child', os.waitstatus_to_exitcode(status), int(tf.reduce_sum(next(iterator))))
+"""
+
+READ_INHERITED = """
+    try:
+        for _ in range(100_000):
+            next(iterator)
+    except tf.errors.FailedPreconditionError as error:
+        print('before the process forked' in str(error), 'spawn' in str(error))
+"""
+
+TRANSFORMATIONS = {
+    "plain": "",
+    "batched": ".batch(1)",
+    "prefetched": ".batch(1).prefetch(2)",
+    "flat_mapped": ".flat_map(lambda x: fastgen.from_generator(lambda: [1], output_signature=SPEC))",
+}
+
+
+@pytest.mark.parametrize("transformation", TRANSFORMATIONS)
+def test_an_inherited_iterator_refuses(tmp_path: Path, transformation: str) -> None:
+    program = PROGRAM.format(
+        transformations=TRANSFORMATIONS[transformation], body=READ_INHERITED.strip(), leave="os._exit(7)"
+    )
+    outcome = run_program(tmp_path, program)
+    assert outcome.stdout == "True True\nchild done\nchild 7 1\n"
+    assert outcome.code == 0
+
+
+@pytest.mark.parametrize("leave", ["os._exit(7)", "sys.exit(7)"])
+def test_a_new_iterator_works_in_the_child(tmp_path: Path, leave: str) -> None:
+    program = PROGRAM.format(
+        transformations="", body="print(int(next(iter(ds))), int(next(iter(make()))))", leave=leave
+    )
+    outcome = run_program(tmp_path, program)
+    assert outcome.stdout == "0 0\nchild done\nchild 7 1\n"
+    assert outcome.stderr == ""
+    assert outcome.code == 0
