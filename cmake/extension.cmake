@@ -4,20 +4,26 @@
 find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module NumPy)
 find_package(pybind11 CONFIG REQUIRED)
 
-pybind11_add_module(fastgen_native MODULE
-  cpp/fastgen/bindings/module.cc
-  cpp/fastgen/bindings/register_lifecycle.cc
-  cpp/fastgen/bindings/register_memory.cc
-  cpp/fastgen/bindings/register_source.cc
+# The room that knows CPython and NumPy, apart from the bindings: benchmarks link it too.
+add_library(fastgen_python STATIC
   cpp/fastgen/python/array_copy.cc
   cpp/fastgen/python/converter.cc
   cpp/fastgen/python/lifecycle.cc
   cpp/fastgen/python/numpy_import.cc
+  cpp/fastgen/python/numpy_memory.cc
   cpp/fastgen/python/producer.cc
   cpp/fastgen/python/python_source.cc
   cpp/fastgen/python/python_stream.cc
   cpp/fastgen/python/signals.cc)
-target_link_libraries(fastgen_native PRIVATE fastgen_core Python::NumPy)
+target_link_libraries(fastgen_python PUBLIC fastgen_core Python::Module Python::NumPy)
+set_target_properties(fastgen_python PROPERTIES CXX_VISIBILITY_PRESET hidden)
+
+pybind11_add_module(fastgen_native MODULE
+  cpp/fastgen/bindings/module.cc
+  cpp/fastgen/bindings/register_lifecycle.cc
+  cpp/fastgen/bindings/register_memory.cc
+  cpp/fastgen/bindings/register_source.cc)
+target_link_libraries(fastgen_native PRIVATE fastgen_python)
 set_target_properties(fastgen_native PROPERTIES OUTPUT_NAME _native)
 install(TARGETS fastgen_native LIBRARY DESTINATION fastgen)
 

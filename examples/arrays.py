@@ -4,9 +4,10 @@ import argparse
 import time
 from collections.abc import Iterator
 
-import fastgen
 import numpy as np
 import tensorflow as tf
+
+import fastgen
 
 SHAPE = (100, 100)
 

@@ -4,8 +4,9 @@ import argparse
 import time
 from collections.abc import Iterator
 
-import fastgen
 import tensorflow as tf
+
+import fastgen
 
 
 def readings(count: int) -> Iterator[float]:

@@ -10,9 +10,10 @@ import argparse
 import re
 from collections.abc import Iterator
 
-import fastgen
 import numpy as np
 import tensorflow as tf
+
+import fastgen
 
 LENGTH = 10
 SIGNATURE = tf.TensorSpec((LENGTH,), tf.float64)

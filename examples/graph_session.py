@@ -8,8 +8,9 @@ that is started anew for a second pass.
 import argparse
 from collections.abc import Iterator
 
-import fastgen
 import tensorflow as tf
+
+import fastgen
 
 v1 = tf.compat.v1
 

@@ -10,10 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import fastgen
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+
+import fastgen
 
 COLOURS = ((220, 40, 40), (40, 200, 60), (50, 60, 210))
 SIZE = (96, 96)

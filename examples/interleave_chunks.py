@@ -7,9 +7,10 @@ integer. Several sources are open at the same time, and their elements come in a
 import argparse
 from collections.abc import Iterator
 
-import fastgen
 import numpy as np
 import tensorflow as tf
+
+import fastgen
 
 
 def main() -> None:

@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Iterator
 
-import fastgen
 import numpy as np
 import tensorflow as tf
+
+import fastgen
 
 SHAPE = (10, 10)
 Sample = tuple[np.ndarray, int]

@@ -3,8 +3,9 @@
 import argparse
 from collections.abc import Iterator
 
-import fastgen
 import tensorflow as tf
+
+import fastgen
 
 
 def doubles(count: int) -> Iterator[tuple[int, int]]:

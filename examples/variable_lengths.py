@@ -3,9 +3,10 @@
 import argparse
 from collections.abc import Iterator
 
-import fastgen
 import numpy as np
 import tensorflow as tf
+
+import fastgen
 
 FEATURES = 5
 

@@ -15,12 +15,13 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import fastgen
 import numpy as np
 import tensorflow as tf
 from photographs import Crop, crops, load, make_crops
 from report import complaints, save_plot, table
 from training import BATCH, SIGNATURE, Run, train
+
+import fastgen
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "demo"
 SEED = 20

@@ -1,7 +1,8 @@
 """fastgen feeds data made in Python to TensorFlow.
 
-`fastgen.from_generator` takes the place of `tf.data.Dataset.from_generator`: same arguments, same elements, same errors; a
-background thread pulls from the Python callable, and a lock-free ring hands the elements to a native dataset op.
+`fastgen.from_generator` takes the place of `tf.data.Dataset.from_generator`: same arguments, same
+elements, same errors; a background thread pulls from the Python callable, and a lock-free ring
+hands the elements to a native dataset op.
 
 >>> import fastgen
 >>> import tensorflow as tf
@@ -36,7 +37,8 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# A shim for another TensorFlow would end in an unreadable symbol error; refuse here, while the message can still help.
+# A shim for another TensorFlow would end in an unreadable symbol error; refuse here, while the
+# message can still help.
 _tensorflow_version.check()
 
 _HOMES = {

@@ -38,7 +38,7 @@ class Arguments:
         self._places: list[Any] = []
         if args is None:
             return
-        if not isinstance(args, Sequence) and not isinstance(args, (np.ndarray, tf.Tensor)):
+        if not isinstance(args, Sequence):
             raise TypeError("values must be a sequence.")
         for i, value in enumerate(args):
             tensor = _as_tensor(value, f"args_{i}")
@@ -54,7 +54,8 @@ class Arguments:
         """The positional arguments of one call.
 
         Args:
-          travelled: The tensors as the native side received them: dtype number, shape, and bytes (or strings).
+          travelled: The tensors as the native side received them: dtype number, shape, and bytes
+            (or strings).
         """
         tensors = iter(travelled)
         return [_as_numpy(*next(tensors)) if v is _TENSOR else v for v in self._places]
@@ -80,5 +81,8 @@ def _as_numpy(dtype: int, shape: tuple[int, ...], content: bytearray | list[byte
         strings[:] = content
         return strings.reshape(shape)
     # A bytearray: the array may be written to, as the user may expect of an argument.
-    array = np.frombuffer(content, dtype=tf.as_dtype(dtype).as_numpy_dtype).reshape(shape)
+    numpy_dtype = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
+    if numpy_dtype.names:
+        numpy_dtype = numpy_dtype[0]  # the quantized types arrive as plain integers
+    array = np.frombuffer(content, dtype=numpy_dtype).reshape(shape)
     return array[()] if shape == () else array

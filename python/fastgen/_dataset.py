@@ -50,8 +50,9 @@ guard_forks(SourceDataset)
 def _make_handle(source: _native.Source) -> Any:
     """The tensor that keeps the source alive inside TensorFlow.
 
-    It is made outside of any function that is being traced. There it becomes a captured input, and lives as long as the function,
-    or an iterator over a dataset that the function makes, can use it.
+    It is made outside of any function that is being traced. There it becomes a captured input, and
+    lives as long as the function, or an iterator over a dataset that the function makes, can use
+    it.
     """
     with tf.init_scope():
         handle = ops.fastgen_source(key=source.key)

@@ -1,7 +1,8 @@
 """The long way of an element: conversion by NumPy's and TensorFlow's own routines, and the words for what does not fit.
 
-The native converter takes the common values; whatever it declines comes here. The order of the checks and the beginnings of the
-messages are those of tensorflow/python/data/ops/from_generator_op.py, which users know.
+The native converter takes the common values; whatever it declines comes here. The order of the
+checks and the beginnings of the messages are those of
+tensorflow/python/data/ops/from_generator_op.py, which users know.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import tensorflow as tf
 from tensorflow.python.data.util import nest, structure
 from tensorflow.python.ops import script_ops
 
-from fastgen._errors import ElementError, UnsupportedObjectError, shorten
+from fastgen import _native
+from fastgen._errors import ElementError, UnsupportedStringError, cut, shorten
 from fastgen._shim import ops
 from fastgen._signature import Signature
 
@@ -25,8 +27,8 @@ _convert = script_ops.FuncRegistry._convert
 def make_prepare(signature: Signature) -> Callable[[Any, int], list[Any]]:
     """A function `(element, index) -> components` for elements of this signature.
 
-    Each component comes back as a NumPy array of exactly the right dtype, or, where NumPy has no form for it, as the address of a
-    tensor that was handed over to the native side.
+    Each component comes back as a NumPy array of exactly the right dtype, or, where NumPy has no
+    form for it, as the address of a tensor that was handed over to the native side.
     """
     if signature.numpy_rules:
         return lambda element, index: _prepare_by_numpy(signature, element, index)
@@ -35,21 +37,20 @@ def make_prepare(signature: Signature) -> Callable[[Any, int], list[Any]]:
 
 def _prepare_by_numpy(signature: Signature, element: Any, index: int) -> list[Any]:
     specs = nest.flatten(signature.spec)
-    types = nest.map_structure(lambda spec: spec.dtype, signature.spec)
     try:
-        values = nest.flatten_up_to(types, element)
+        values = nest.flatten_up_to(signature.types, element)
     except (TypeError, ValueError) as error:
         raise ElementError(
             f"`generator` yielded an element that did not match the expected structure. The "
-            f"expected structure was {types}, but the yielded element was {shorten(element)}. "
-            f"(Element {index}. {error} Yield tuples and dicts of the signature's form: a list "
+            f"expected structure was {signature.types}, but the yielded element was {shorten(element)}. "
+            f"(Element {index}. {_reason(error)} Yield tuples and dicts of the signature's form: a list "
             f"stands for one component, not for a structure.)"
         ) from error
     arrays = []
     for value, spec, path in zip(values, specs, signature.paths, strict=True):
         where = _where(index, path)
         arrays.append(_convert_component(value, spec, where))
-        if signature.rules == "strict":
+        if signature.strict:
             _check_unchanged(value, arrays[-1], spec, where)
     for array, spec, path in zip(arrays, specs, signature.paths, strict=True):
         _check_component(array, spec, _where(index, path))
@@ -67,7 +68,7 @@ def _convert_component(value: Any, spec: Any, where: str) -> Any:
         raise ElementError(
             f"`generator` yielded an element that could not be converted to the expected type. The "
             f"expected type was {spec.dtype.name}, but the yielded element was {shorten(value)}. "
-            f"({where} {error})"
+            f"({where} {_reason(error)})"
         ) from error
 
 
@@ -90,10 +91,18 @@ def _check_component(array: Any, spec: Any, where: str) -> None:
 def _check_strings(array: Any, where: str) -> None:
     for item in array.flat:
         if not isinstance(item, (bytes, str)):
-            raise UnsupportedObjectError(
-                f"Unsupported object type {type(item).__name__} in a component of strings: "
+            raise UnsupportedStringError(
+                f"Unsupported object type {_native.c_type_name(type(item))} in a component of strings: "
                 f"{shorten(item)}. ({where} Yield str or bytes.)"
             )
+        if isinstance(item, str):
+            try:
+                item.encode()
+            except UnicodeEncodeError as error:
+                raise UnsupportedStringError(
+                    f"Unable to convert element to UTF-8: {error}. ({where} Yield bytes for text that is "
+                    f"not Unicode.)"
+                ) from error
 
 
 def _check_unchanged(value: Any, array: Any, spec: Any, where: str) -> None:
@@ -107,9 +116,7 @@ def _check_unchanged(value: Any, array: Any, spec: Any, where: str) -> None:
         same = np.isfinite(original) == np.isfinite(array.astype(np.float64))
     else:
         same = np.asarray(array.astype(original.dtype) == original)
-        if spec.dtype.is_bool != (original.dtype.kind == "b"):
-            same = np.zeros_like(same)
-        elif original.dtype.kind in "iu" and spec.dtype.is_integer:
+        if original.dtype.kind in "iu" and spec.dtype.is_integer:
             # A sign that wraps there and back again looks unchanged.
             same = same & ((original < 0) == (array < 0))
     if not np.all(same):
@@ -129,7 +136,7 @@ def _prepare_by_tensorflow(signature: Signature, element: Any, index: int) -> li
         raise ElementError(
             f"`generator` yielded an element that did not match the expected structure. The "
             f"expected structure was {spec}, but the yielded element was {shorten(element)}. "
-            f"(Element {index}. {error})"
+            f"(Element {index}. {_reason(error)})"
         ) from error
     found = structure.type_spec_from_value(values)
     if not structure.are_compatible(found, spec):
@@ -137,7 +144,14 @@ def _prepare_by_tensorflow(signature: Signature, element: Any, index: int) -> li
             f"`generator` yielded an element of {found} where an element of {spec} was expected. "
             f"(Element {index}.)"
         )
-    return [_hand_over(tensor) for tensor in structure.to_tensor_list(spec, values)]
+    components = [_hand_over(tensor) for tensor in structure.to_tensor_list(spec, values)]
+    if signature.strict and isinstance(spec, tf.TensorSpec):
+        _check_unchanged(element, components[0], spec, _where(index, ""))
+    return components
+
+
+def _reason(error: Exception) -> str:
+    return cut(str(error), 500)
 
 
 def _hand_over(tensor: Any) -> Any:
@@ -145,4 +159,5 @@ def _hand_over(tensor: Any) -> Any:
         return int(ops.fastgen_hand_over(tensor))
     if tensor.dtype == tf.string:
         return np.array(tensor.numpy(), dtype=object)
-    return np.asarray(tensor.numpy())
+    # The quantized types come out as plain integers; NumPy's name for them is a structure of one.
+    return np.asarray(tensor.numpy()).view(tensor.dtype.as_numpy_dtype)

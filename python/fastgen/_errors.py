@@ -5,20 +5,22 @@ import reprlib
 import traceback
 import weakref
 from collections import OrderedDict
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 __all__ = [
     "ElementError",
     "ExceptionLog",
-    "UnsupportedObjectError",
+    "UnsupportedStringError",
+    "cut",
     "original_exception",
     "shorten",
     "status_code",
 ]
 
-# How many of a source's exceptions are kept for original_exception(). They hold on to the frames that they passed through.
+# How many of a source's exceptions are kept for original_exception(). They hold on to the frames
+# that they passed through.
 _KEPT_EXCEPTIONS = 16
 
 # Numbers of absl::StatusCode.
@@ -33,8 +35,8 @@ class ElementError(TypeError):
     """An element does not fit the signature."""
 
 
-class UnsupportedObjectError(Exception):
-    """A component of strings holds something that is no string."""
+class UnsupportedStringError(Exception):
+    """A component of strings holds something that is no string, or cannot be written as UTF-8."""
 
 
 def status_code(exception: BaseException) -> int:
@@ -48,7 +50,7 @@ def status_code(exception: BaseException) -> int:
         return _RESOURCE_EXHAUSTED
     if isinstance(exception, NotImplementedError):
         return _UNIMPLEMENTED
-    if isinstance(exception, UnsupportedObjectError):
+    if isinstance(exception, UnsupportedStringError):
         return _INTERNAL
     return _UNKNOWN
 
@@ -56,8 +58,8 @@ def status_code(exception: BaseException) -> int:
 class ExceptionLog:
     """The last exceptions of one source, and the words for them."""
 
-    _ids = itertools.count(1)
-    _logs: "weakref.WeakSet[ExceptionLog]" = weakref.WeakSet()
+    _ids: ClassVar["itertools.count[int]"] = itertools.count(1)
+    _logs: ClassVar["weakref.WeakSet[ExceptionLog]"] = weakref.WeakSet()
 
     def __init__(self, source_name: str) -> None:
         """`source_name` says where the user finds the source."""
@@ -80,8 +82,14 @@ class ExceptionLog:
         self._exceptions[number] = exception
         if len(self._exceptions) > _KEPT_EXCEPTIONS:
             self._exceptions.popitem(last=False)
-        where = ("when it was called", f"while it made element {index}", f"in element {index}")[origin]
-        text = f"{_summary(exception)}\nIn the source {self._source_name}, {where}.\n{_traceback_text(exception)}"
+        where = ("when it was called", f"while it made element {index}", f"in element {index}")[
+            origin
+        ]
+        text = (
+            f"{cut(_summary(exception), _LONGEST_SUMMARY)}\n"
+            f"In the source {self._source_name}, {where}.\n"
+            f"{cut(_traceback_text(exception), _LONGEST_TRACEBACK)}"
+        )
         return status_code(exception), text.encode("utf-8", "backslashreplace").decode(), number
 
     @classmethod
@@ -97,15 +105,16 @@ class ExceptionLog:
 def original_exception(error: BaseException) -> BaseException | None:
     """The Python exception behind an error that TensorFlow raised for an element.
 
-    TensorFlow carries errors of a dataset as text. This gives back the very object that the generator raised, with its traceback,
-    for a debugger or a handler that needs its attributes.
+    TensorFlow carries errors of a dataset as text. This gives back the very object that the
+    generator raised, with its traceback, for a debugger or a handler that needs its attributes.
 
     Args:
-      error: A `tf.errors.OpError` that an iterator over a fastgen dataset raised, also through other transformations.
+      error: A `tf.errors.OpError` that an iterator over a fastgen dataset raised, also through
+        other transformations.
 
     Returns:
-      The exception, or None when `error` is none of fastgen's or came too long ago (a source keeps its last 16 exceptions, as
-      long as it lives).
+      The exception, or None when `error` is none of fastgen's or came too long ago (a source keeps
+      its last 16 exceptions, as long as it lives).
 
     >>> import fastgen, tensorflow as tf
     >>> def gen():
@@ -136,7 +145,7 @@ class _Shortener(reprlib.Repr):
     def repr_ndarray(self, value: Any, level: int) -> str:
         return f"array of shape {value.shape} and type {value.dtype}"
 
-    def repr_EagerTensor(self, value: Any, level: int) -> str:  # noqa: N802 (named after the type)
+    def repr_EagerTensor(self, value: Any, level: int) -> str:
         return f"tensor of shape {value.shape} and type {value.dtype.name}"
 
     def repr_bytes(self, value: bytes, level: int) -> str:
@@ -147,15 +156,27 @@ class _Shortener(reprlib.Repr):
 
 _SHORTENER = _Shortener()
 _LONGEST = 1000
+_LONGEST_SUMMARY = 4000
+_LONGEST_TRACEBACK = 16000
 
 
 def shorten(value: Any) -> str:
-    """`str(value)` where that is short; otherwise what the value is like, in at most about 1000 characters."""
+    """`format(value)` where that is short; otherwise what the value is like, in at most about 1000 characters."""
     try:
-        text = str(value) if _is_small(value, 3) else _SHORTENER.repr(value)
+        # As an f-string shows it, which is not always as str() does: TensorFlow's texts are
+        # f-strings.
+        text = format(value) if _is_small(value, 3) else _SHORTENER.repr(value)
     except Exception as error:  # a user's __str__ may do anything
         text = f"<{type(value).__name__} that cannot be printed: {type(error).__name__}>"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+    return cut(text, _LONGEST)
+
+
+def cut(text: str, longest: int) -> str:
+    """The text without its middle, where it is longer than that."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} ... ({len(text) - 2 * half} characters) ... {text[-half:]}"
 
 
 def _is_small(value: Any, depth: int) -> bool:
@@ -177,10 +198,12 @@ def _is_small(value: Any, depth: int) -> bool:
 def _summary(exception: BaseException) -> str:
     if isinstance(exception, ElementError):
         return f"TypeError: {exception}"
-    if isinstance(exception, UnsupportedObjectError):
+    if isinstance(exception, UnsupportedStringError):
         return str(exception)
     return "".join(traceback.format_exception_only(type(exception), exception)).strip()
 
 
 def _traceback_text(exception: BaseException) -> str:
-    return "".join(traceback.format_exception(type(exception), exception, exception.__traceback__))
+    # What an element was refused for is in the message already, shortened.
+    chain = not isinstance(exception, ElementError)
+    return "".join(traceback.format_exception(exception, chain=chain))

@@ -1,7 +1,8 @@
 """After a fork: iterators that the child inherited have lost their threads, and say so instead of waiting for them for ever.
 
-The native library knows this of its own streams. But between them and the user stands TensorFlow's prefetching, whose thread did not
-come along either; it would wait for that thread. So in a child, and only there, the iterator's Python method looks first.
+The native library knows this of its own streams. But between them and the user stands TensorFlow's
+prefetching, whose thread did not come along either; it would wait for that thread. So in a child,
+and only there, the iterator's Python method looks first.
 """
 
 import functools

@@ -33,8 +33,9 @@ def from_generator(
 ) -> tf.data.Dataset:
     """A dataset of the elements that a Python callable generates.
 
-    A drop-in for `tf.data.Dataset.from_generator`: the arguments up to `name` mean the same. A background thread, one for each
-    iterator and the same for its whole life, calls `generator` when the first element is asked for and reads ahead.
+    A drop-in for `tf.data.Dataset.from_generator`: the arguments up to `name` mean the same. A
+    background thread, one for each iterator and the same for its whole life, calls `generator` when
+    the first element is asked for and reads ahead.
 
     >>> import fastgen, tensorflow as tf
     >>> def pairs():
@@ -51,34 +52,41 @@ def from_generator(
     [2 2] b'2'
 
     Args:
-      generator: A callable whose result supports `iter()`: a generator function, `lambda: some_list`, and so on. It is called anew
-        for each pass over the dataset.
-      output_types: A structure of `tf.DType`, one for each component of an element. Deprecated in favour of `output_signature`.
+      generator: A callable whose result supports `iter()`: a generator function, `lambda:
+        some_list`, and so on. It is called anew for each pass over the dataset.
+      output_types: A structure of `tf.DType`, one for each component of an element. Deprecated in
+        favour of `output_signature`.
       output_shapes: A structure of shapes to go with `output_types`; unknown when left out.
-      args: A sequence of positional arguments for `generator`. What can be a tensor becomes one, may be symbolic (in `flat_map`,
-        `interleave`, `tf.function`), and arrives as a NumPy value; everything else (a queue, a path, an open file) arrives as
-        it is.
-      output_signature: A structure of `tf.TypeSpec`, one for each component: tensors, and ragged and sparse tensors, optionals,
-        datasets.
+      args: A sequence of positional arguments for `generator`. What can be a tensor becomes one,
+        may be symbolic (in `flat_map`, `interleave`, `tf.function`), and arrives as a NumPy value;
+        everything else (a queue, a path, an open file) arrives as it is.
+      output_signature: A structure of `tf.TypeSpec`, one for each component: tensors, and ragged
+        and sparse tensors, optionals, datasets.
       name: A name for the dataset's op.
       kwargs: Keyword arguments for `generator`, passed as they are.
-      buffer_size: How many elements may be made ahead of those consumed. AUTOTUNE: as many as help, within 64 MiB. 0: an element is
-        made only when the next transformation asks for it.
-      cardinality: How many elements a pass has, when that is known (`tf.data.INFINITE_CARDINALITY` for no end): then `len()`,
-        `cardinality()` and Keras's progress bar know it too. A pass with more or fewer elements ends in an error.
-      strict: Refuses conversions that change a value, such as 300 to uint8 or 1.9 to int32, which NumPy's casting rules let pass.
+      buffer_size: How many elements may be made ahead of those consumed. AUTOTUNE: as many as help,
+        within 64 MiB. 0: an element is made only when the next transformation asks for it.
+      cardinality: How many elements a pass has, when that is known (`tf.data.INFINITE_CARDINALITY`
+        for no end): then `len()`, `cardinality()` and Keras's progress bar know it too. A pass with
+        more or fewer elements ends in an error.
+      strict: Refuses conversions that change a value, such as 300 to uint8 or 1.9 to int32, which
+        NumPy's casting rules let pass.
 
     Returns:
       A `tf.data.Dataset`.
 
     Raises:
-      TypeError: `generator` is not callable, the signature is missing or not one, or an option has the wrong type.
-      ValueError: The structures of types and shapes differ, an argument cannot become a tensor, or an option is out of range.
+      TypeError: `generator` is not callable, the signature is missing or not one, or an option has
+        the wrong type.
+      ValueError: The structures of types and shapes differ, an argument cannot become a tensor, or
+        an option is out of range.
 
-    Errors of an element take its place: iterating raises `tf.errors.InvalidArgumentError` for an element that does not fit the
-    signature, and goes on with the next one. An exception out of the generator is raised as TensorFlow does (ValueError and
-    TypeError as InvalidArgumentError, MemoryError as ResourceExhaustedError, NotImplementedError as UnimplementedError, all others
-    as UnknownError), with its traceback in the text; `fastgen.original_exception` gives the object itself.
+    Errors of an element take its place: iterating raises `tf.errors.InvalidArgumentError` for an
+    element that does not fit the signature, and goes on with the next one. An exception out of the
+    generator is raised as TensorFlow does (ValueError and TypeError as InvalidArgumentError,
+    MemoryError as ResourceExhaustedError, NotImplementedError as UnimplementedError, all others as
+    UnknownError), with its traceback in the text; `fastgen.original_exception` gives the object
+    itself.
     """
     if not callable(generator):
         raise TypeError("`generator` must be a Python callable.")

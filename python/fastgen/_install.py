@@ -16,8 +16,8 @@ _stock: Any = tf.data.Dataset.__dict__["from_generator"]
 def install() -> None:
     """Makes every `tf.data.Dataset.from_generator` of this program fastgen's, that of `tf.compat.v1` too.
 
-    Keras's `PyDataset` and other libraries then use fastgen unchanged. Datasets made before stay what they are. Installing twice
-    is the same as once.
+    Keras's `PyDataset` and other libraries then use fastgen unchanged. Datasets made before stay
+    what they are. Installing twice is the same as once.
     """
     tf.data.Dataset.from_generator = staticmethod(from_generator)
 

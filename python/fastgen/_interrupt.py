@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 
-__all__ = ["may_raise", "main_thread_is_stuck"]
+__all__ = ["main_thread_is_stuck", "may_raise"]
 
 _LIBRARIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("tensorflow", "keras"))
 
@@ -13,8 +13,9 @@ _LIBRARIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("tensorflow", "keras")
 def main_thread_is_stuck() -> bool:
     """True when SIGINT means KeyboardInterrupt and the main thread cannot raise it, because it waits inside of TensorFlow.
 
-    A main thread that runs Python, or sleeps in it, handles the signal by itself; then a source that some other thread waits for
-    goes on undisturbed. So it does when the program handles SIGINT in its own way.
+    A main thread that runs Python, or sleeps in it, handles the signal by itself; then a source
+    that some other thread waits for goes on undisturbed. So it does when the program handles SIGINT
+    in its own way.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return False
@@ -23,7 +24,7 @@ def main_thread_is_stuck() -> bool:
 
 
 def may_raise() -> bool:
-    """False while the main thread is in the constructor of TensorFlow's exception: it must be whole before another replaces it."""
+    """False inside of the constructor of TensorFlow's exception: whole first, then replaced."""
     frame = sys._getframe(1)
     return frame.f_code.co_name != "__init__" or not any(
         name in frame.f_code.co_filename for name in _LIBRARIES

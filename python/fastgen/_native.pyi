@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 from contextvars import Context
 from typing import Any, TypedDict
 
-__file__: str
-
 class SlabPoolStatistics(TypedDict):
     free_bytes: int
     budget_bytes: int
@@ -31,6 +29,7 @@ class Source:
     @property
     def key(self) -> str: ...
 
+def c_type_name(type: type) -> str: ...
 def live_sources() -> int: ...
 def set_interrupt_policy(
     main_thread_is_stuck: Callable[[], bool], may_raise: Callable[[], bool]

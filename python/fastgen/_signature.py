@@ -17,16 +17,21 @@ class Signature:
 
     Attributes:
       spec: The structure of `tf.TypeSpec` that the dataset shows as its `element_spec`.
-      rules: Which conversion TensorFlow applies, "numpy", "strict", "eager" or "never" (see `Rules` in
-        cpp/fastgen/python/converter.h).
+      types: The same structure of `tf.DType`, for signatures of tensors alone; else None.
+      rules: Which conversion TensorFlow applies, "numpy", "strict", "eager" or "never" (see `Rules`
+        in cpp/fastgen/python/converter.h).
+      strict: Whether conversions that change a value are refused.
       packing: The structure as the native library wants it.
-      leaves: Each component's dtype number, NumPy dtype and lengths, as the native library wants them.
-      paths: Each component's way from the element, such as `['image']` or `[0]`; empty for an element
-        that is its own single component.
+      leaves: Each component's dtype number, NumPy dtype and lengths, as the native library wants
+        them.
+      paths: Each component's way from the element, such as `['image']` or `[0]`; empty for an
+        element that is its own single component.
     """
 
     spec: Any
+    types: Any
     rules: str
+    strict: bool
     packing: Any
     leaves: list[tuple[int, np.dtype[Any] | None, tuple[int, ...] | None]]
     paths: list[str]
@@ -84,15 +89,20 @@ def _as_shape(shape: Any) -> tf.TensorShape:
 def _analyse(spec: Any, *, strict: bool) -> Signature:
     flat = nest.flatten(spec)
     if not structure.get_flat_tensor_types(spec):
-        raise TypeError(
+        # TensorFlow stumbles over the two in two ways.
+        kind = ValueError if nest.is_nested(spec) and len(spec) > 0 else TypeError
+        raise kind(
             f"The elements' signature has no components: {spec}. A dataset needs at least one; add a "
             f"component to the signature and to what the generator yields."
         )
+    types = None
+    if all(isinstance(leaf, tf.TensorSpec) for leaf in flat):
+        types = nest.pack_sequence_as(spec, [leaf.dtype for leaf in flat])
     leaf_numbers = iter(range(len(flat)))
     packing = _describe_packing(spec, leaf_numbers.__next__)
     paths: list[str] = []
     _collect_paths(spec, "", paths)
-    if any(not isinstance(leaf, tf.TensorSpec) for leaf in flat):
+    if types is None:
         # The native side sees what the composite components are made of.
         flat = structure.get_flat_tensor_specs(spec)
         rules, packing = "never", 0
@@ -102,7 +112,9 @@ def _analyse(spec: Any, *, strict: bool) -> Signature:
         rules = "eager"
     else:
         rules = "strict" if strict else "numpy"
-    return Signature(spec, rules, packing, [_describe_leaf(leaf) for leaf in flat], paths)
+    return Signature(
+        spec, types, rules, strict, packing, [_describe_leaf(leaf) for leaf in flat], paths
+    )
 
 
 def _single_of_unknown_rank(spec: Any) -> bool:
@@ -115,6 +127,7 @@ def _describe_packing(spec: Any, next_leaf: Callable[[], int]) -> Any:
 
     Leaves are numbered in the order of `nest.flatten`, which sorts the keys of mappings.
     """
+    node: tuple[Any, ...] | None
     if not nest.is_nested(spec):
         return next_leaf()
     if isinstance(spec, Mapping):

@@ -22,7 +22,8 @@ from fastgen._signature import Signature
 
 __all__ = ["make_source"]
 
-# How many bytes of elements may wait with buffer_size=AUTOTUNE. A hundred images of 224x224x3 floats; small beside any model.
+# How many bytes of elements may wait with buffer_size=AUTOTUNE. A hundred images of 224x224x3
+# floats; small beside any model.
 _READ_AHEAD_BYTES = 64 * 2**20
 
 _native.set_interrupt_policy(main_thread_is_stuck, may_raise)
@@ -94,7 +95,8 @@ def _warn_stuck(source: str, thread_id: int) -> None:
     place = "a place without Python code"
     if frame is not None:
         stack = traceback.extract_stack(frame)
-        # Threads of the native library begin in the source itself: the outermost line is the user's.
+        # Threads of the native library begin in the source itself: the outermost line is the
+        # user's.
         lines = [f"{s.filename}:{s.lineno}, in {s.name}: {s.line}" for s in (stack[0], stack[-1])]
         place = "; ".join(dict.fromkeys(lines))
     warnings.warn(

@@ -21,7 +21,7 @@ def shim_path(minor_version: str) -> Path:
     Raises:
       ImportError: there is none.
     """
-    folder = Path(_native.__file__).parent
+    folder = Path(str(_native.__file__)).parent
     path = folder / f"{_SHIM_PREFIX}{minor_version.replace('.', '_')}.so"
     if path.exists():
         return path

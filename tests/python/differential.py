@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import fastgen
 import numpy as np
 import tensorflow as tf
+
+import fastgen
 
 # Taken at import, so that tests of `fastgen.install()` cannot make stock mean fastgen.
 STOCK: Callable[..., tf.data.Dataset] = tf.data.Dataset.from_generator

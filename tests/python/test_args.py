@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fastgen
 import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import fastgen
 from differential import IMPLEMENTATIONS, assert_same, observe, shape_of
 
 INT = tf.TensorSpec((), tf.int64)

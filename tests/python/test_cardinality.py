@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fastgen
 import pytest
 import tensorflow as tf
+
+import fastgen
 from differential import failures, observe, shape_of
 
 INT = tf.TensorSpec((), tf.int64)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fastgen
 import pytest
 import tensorflow as tf
+
+import fastgen
 from interpreters import run_program
 
 SPEC = tf.TensorSpec((), tf.int64)
@@ -144,7 +145,7 @@ def test_the_callable_is_dropped_with_the_last_dataset_that_can_reach_it(tmp_pat
             iterator = iter(fastgen.from_generator(source, output_signature=SPEC).batch(1))
             del source
             gc.collect()
-            alive = reference() is not None and [int(x) for x in iterator] == [0, 1, 2]
+            alive = reference() is not None and [int(x[0]) for x in iterator] == [0, 1, 2]
             del iterator
             gc.collect()
             return alive, reference() is None
@@ -200,7 +201,9 @@ def test_many_iterators_leave_no_threads_behind() -> None:
     for _ in range(50):
         next(iter(ds))
     names = [Path(f"/proc/self/task/{task}/comm") for task in _tasks()]
-    deadline = time.monotonic() + 60  # a guard against a hang; a thread needs a moment after it has closed its source
+    deadline = (
+        time.monotonic() + 60
+    )  # a guard against a hang; a thread needs a moment after it has closed its source
     while time.monotonic() < deadline and any(_is_producer(name) for name in names):
         time.sleep(0.01)
     assert not any(_is_producer(name) for name in names)

@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import fastgen
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import fastgen
 from conversion_values import VALUES
 from differential import (
     Failure,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from differential import IMPLEMENTATIONS, assert_same, observe, shape_of, yielding
 
 INT = tf.TensorSpec((), tf.int64)

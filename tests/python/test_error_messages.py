@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fastgen
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import fastgen
 from differential import (
     failures,
     observe,

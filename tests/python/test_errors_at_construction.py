@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import fastgen
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import fastgen
 from differential import IMPLEMENTATIONS, STOCK
 
 SCALAR = tf.TensorSpec((), tf.int64)

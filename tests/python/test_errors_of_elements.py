@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+
 from differential import (
     assert_same,
     failures,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from interpreters import run_program
 
 # What the source does when the program ends. Each program takes one element and falls off its end.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from interpreters import run_program
 
 # The child does BODY and exits with code 7; a child that hangs is killed by the alarm.
@@ -49,7 +50,9 @@ TRANSFORMATIONS = {
 @pytest.mark.parametrize("transformation", TRANSFORMATIONS)
 def test_an_inherited_iterator_refuses(tmp_path: Path, transformation: str) -> None:
     program = PROGRAM.format(
-        transformations=TRANSFORMATIONS[transformation], body=READ_INHERITED.strip(), leave="os._exit(7)"
+        transformations=TRANSFORMATIONS[transformation],
+        body=READ_INHERITED.strip(),
+        leave="os._exit(7)",
     )
     outcome = run_program(tmp_path, program)
     assert outcome.stdout == "True True\nchild done\nchild 7 1\n"

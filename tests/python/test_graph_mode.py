@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
-from differential import IMPLEMENTATIONS
 from tensorflow.python.data.kernel_tests import test_base
 from tensorflow.python.framework import combinations
+
+from differential import IMPLEMENTATIONS
 
 # Graphs and eager code, each with both implementations.
 BOTH = combinations.combine(implementation=sorted(IMPLEMENTATIONS))

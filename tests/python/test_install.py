@@ -7,10 +7,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fastgen
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import fastgen
 from differential import STOCK
 
 INT = tf.TensorSpec((), tf.int64)

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+
 from interpreters import run_program
 
-# The source sleeps for longer than a test may take: only an interrupt ends the wait. It wakes up when it is closed, so that the
-# program need not leave it behind.
+# The source sleeps for longer than a test may take: only an interrupt ends the wait. It wakes up
+# when it is closed, so that the program need not leave it behind.
 PROGRAM = """
 import os, signal, threading, time
 

@@ -9,9 +9,10 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fastgen
 import pytest
 import tensorflow as tf
+
+import fastgen
 from differential import assert_same, shape_of, without_injected_prefetch, yielding
 
 INT = tf.TensorSpec((), tf.int64)

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fastgen
 import pytest
 import tensorflow as tf
+
+import fastgen
 from differential import without_injected_prefetch, yielding
 
 INT = tf.TensorSpec((), tf.int64)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from differential import assert_same, values
 
 INT = tf.TensorSpec((), tf.int64)

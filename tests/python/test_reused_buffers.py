@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import fastgen
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import fastgen
 
 
 def aligned(size: int, offset: int) -> np.ndarray:

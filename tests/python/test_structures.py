@@ -8,12 +8,13 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import fastgen
 import numpy as np
 import pytest
 import tensorflow as tf
-from differential import assert_same, shape_of, values, yielding
 from tensorflow.python.framework import none_tensor
+
+import fastgen
+from differential import assert_same, shape_of, values, yielding
 
 INT = tf.TensorSpec((), tf.int32)
 FLOAT = tf.TensorSpec((), tf.float32)

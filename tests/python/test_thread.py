@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fastgen
 import tensorflow as tf
+
+import fastgen
 from differential import yielding
 
 INT = tf.TensorSpec((), tf.int64)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from differential import IMPLEMENTATIONS
 
 INT = tf.TensorSpec((), tf.int64)

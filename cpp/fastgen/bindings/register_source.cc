@@ -127,6 +127,8 @@ void register_source(py::module_& module) {
       "Address of the SourceProvider that the TensorFlow shim is connected to.");
   module.def("stream_interface_version", [] { return kStreamInterfaceVersion; },
              "Version of the interface between the two libraries.");
+  module.def("c_type_name", [](const py::type& type) { return reinterpret_cast<PyTypeObject*>(type.ptr())->tp_name; },
+             py::arg("type"), "A type's name as C code prints it: with its module for types that are written in C.");
   module.def("live_sources", [] { return SourceRegistry::Global().size(); }, "How many sources are alive.");
 }
 

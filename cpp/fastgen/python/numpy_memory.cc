@@ -24,6 +24,9 @@ constexpr std::size_t kSmallestInSlab = std::size_t{16} << 10;
 constexpr std::size_t kOffsetInSlab = kSlabAlignment;
 static_assert(sizeof(Header) <= kOffsetInSlab && sizeof(Header) % alignof(std::max_align_t) == 0);
 
+/// More is not to be had, and must not wrap when the header is added.
+constexpr std::size_t kLargest = PTRDIFF_MAX - kOffsetInSlab;
+
 Header* HeaderOf(void* bytes) { return static_cast<Header*>(bytes) - 1; }
 
 void* AllocateInSlab(std::size_t size) {
@@ -47,8 +50,8 @@ void* Finish(void* memory, std::size_t size) {
 // NumPy's four functions. They may be called without the GIL, so they touch no Python.
 
 void* Allocate(void*, std::size_t size) {
-  if (size >= kSmallestInSlab && size <= SIZE_MAX - kOffsetInSlab) return AllocateInSlab(size);
-  if (size > SIZE_MAX - sizeof(Header)) return nullptr;
+  if (size > kLargest) return nullptr;
+  if (size >= kSmallestInSlab) return AllocateInSlab(size);
   return Finish(std::malloc(size + sizeof(Header)), size);
 }
 

@@ -94,6 +94,7 @@ Stream::Outcome PythonStream::Interpret(Channel::Outcome outcome, Frame** frame,
     case Channel::Outcome::kEmpty:
       return Outcome::kEmpty;
     case Channel::Outcome::kClosed:
+      if (end_reported_) return Outcome::kEnd;
       *status = Status(Code::kCancelled, "The source was closed: the Python interpreter is shutting down.");
       return Outcome::kError;
     case Channel::Outcome::kEnd:
@@ -104,6 +105,8 @@ Stream::Outcome PythonStream::Interpret(Channel::Outcome outcome, Frame** frame,
   const std::int64_t declared = source_->options().cardinality;
   if ((*frame)->is_source_element && declared >= 0 && ++elements_ > static_cast<std::uint64_t>(declared)) {
     Release();
+    end_reported_ = true;
+    producer_->channel().Close();
     *status = Status(Code::kFailedPrecondition,
                      "The source yielded more elements than its `cardinality` says: expected " + std::to_string(declared) +
                          ", but it yielded at least " + std::to_string(elements_) +

@@ -39,7 +39,7 @@ class PythonStream final : public Stream {
   const std::uint32_t fork_generation_;
   bool started_ = false;
   bool interrupted_ = false;     // a wait was ended by SIGINT
-  bool end_reported_ = false;    // a wrong cardinality is reported once
+  bool end_reported_ = false;    // a wrong cardinality has been reported: the end, from now on
   std::uint64_t elements_ = 0;   // delivered, faulty ones included
 };
 

@@ -33,6 +33,7 @@ using ::tensorflow::data::IteratorContext;
 using ::tensorflow::data::IteratorStateReader;
 using ::tensorflow::data::IteratorStateWriter;
 using ::tensorflow::data::SerializationContext;
+using ::tensorflow::data::SplitProvider;
 
 /// Keeps a stream's wait informed of the step's cancellation, for a scope.
 class CancellationScope {
@@ -62,6 +63,39 @@ class CancellationScope {
   CancellationToken token_;
 };
 
+/// For a tf.data service that deals out parts of a dataset: a Python source has one part, all of it.
+class WholeSource final : public SplitProvider {
+ public:
+  absl::Status GetNext(Tensor* split, bool* end_of_splits) override {
+    const absl::MutexLock lock(&mutex_);
+    *end_of_splits = taken_;
+    if (!taken_) *split = Tensor(std::int64_t{0});
+    taken_ = true;
+    return absl::OkStatus();
+  }
+  absl::Status Reset() override {
+    const absl::MutexLock lock(&mutex_);
+    taken_ = false;
+    return absl::OkStatus();
+  }
+  absl::Status Save(std::function<std::string(std::string)> full_name, IteratorStateWriter* writer) override {
+    const absl::MutexLock lock(&mutex_);
+    return writer->WriteScalar(full_name("taken"), std::int64_t{taken_});
+  }
+  absl::Status Restore(std::function<std::string(std::string)> full_name, IteratorStateReader* reader) override {
+    const absl::MutexLock lock(&mutex_);
+    std::int64_t taken = 0;
+    TF_RETURN_IF_ERROR(reader->ReadScalar(full_name("taken"), &taken));
+    taken_ = taken != 0;
+    return absl::OkStatus();
+  }
+  std::int64_t Cardinality() const override { return 1; }
+
+ private:
+  absl::Mutex mutex_;
+  bool taken_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
 class FastgenDataset final : public DatasetBase {
  public:
   FastgenDataset(OpKernelContext* ctx, Tensor handle, std::shared_ptr<Source> source, std::vector<Tensor> args,
@@ -82,6 +116,10 @@ class FastgenDataset final : public DatasetBase {
   std::int64_t CardinalityInternal(CardinalityOptions) const override { return declared_cardinality_; }
   absl::Status InputDatasets(std::vector<const DatasetBase*>* inputs) const override {
     inputs->clear();
+    return absl::OkStatus();
+  }
+  absl::Status MakeSplitProviders(std::vector<std::unique_ptr<SplitProvider>>* providers) const override {
+    providers->push_back(std::make_unique<WholeSource>());
     return absl::OkStatus();
   }
   /// The source's own state is the user's affair, as a file's contents are.
@@ -136,6 +174,8 @@ class FastgenDataset::Iterator final : public DatasetIterator<FastgenDataset> {
     const absl::MutexLock lock(&mutex_);
     *end_of_sequence = false;
     if (stream_ == nullptr) {
+      TF_RETURN_IF_ERROR(TakeSplit(ctx, end_of_sequence));
+      if (*end_of_sequence) return absl::OkStatus();
       absl::Status opened;
       stream_ = dataset()->OpenStream(&opened);
       TF_RETURN_IF_ERROR(opened);
@@ -182,6 +222,15 @@ class FastgenDataset::Iterator final : public DatasetIterator<FastgenDataset> {
   }
 
  private:
+  /// Where a service deals out the work, only one iterator gets this source.
+  absl::Status TakeSplit(IteratorContext* ctx, bool* end_of_sequence) {
+    for (const auto& provider : ctx->split_providers()) {
+      Tensor split;
+      TF_RETURN_IF_ERROR(provider->GetNext(&split, end_of_sequence));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Mutex mutex_;
   std::unique_ptr<Stream> stream_ ABSL_GUARDED_BY(mutex_);
 };

@@ -247,9 +247,9 @@ int main(int argc, char** argv) {
   return Main(argc, argv, {
     {"DeliversAndEnds", [] {
       return Passes<Delivery<1>>(Random(100'000)) && Passes<Delivery<2>>(Random(100'000)) && Passes<Delivery<3>>(Random(100'000)) &&
-             Passes<Delivery<1>>(Bounded(1));
+             Passes<Delivery<1>>(Bounded(3));
     }},
-    {"DeliversOnDemand", [] { return Passes<DeliveryOnDemand>(Random(100'000)) && Passes<DeliveryOnDemand>(Bounded(1)); }},
+    {"DeliversOnDemand", [] { return Passes<DeliveryOnDemand>(Random(100'000)) && Passes<DeliveryOnDemand>(Bounded(3)); }},
     {"DeliversWithinAByteBudget", [] {
       return Passes<DeliveryWithinAByteBudget>(Random(100'000)) && Passes<DeliveryByAskingAlone>(Random(100'000));
     }},

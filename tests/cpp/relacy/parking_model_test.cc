@@ -83,7 +83,7 @@ int main(int argc, char** argv) {
   };
   return Main(argc, argv, {
     {"NoWakeUpIsLost", [] { return Passes<OnePublisher>(Random(200'000)); }},
-    {"NoWakeUpIsLostExhaustively", [] { return Passes<OnePublisher>(Bounded(3)); }},
+    {"NoWakeUpIsLostExhaustively", [] { return Passes<OnePublisher>(Bounded(5)); }},
     {"NoWakeUpIsLostBetweenTwoPublishers", [] { return Passes<TwoPublishers>(Random(200'000)); }},
     {"WithoutSeqCstItDeadlocks", [] { return Fails<OnePublisher>(rl::test_result_deadlock, WithoutSeqCst()); }},
     {"WithoutSeqCstFlagStoreItDeadlocks", [=] { return deadlocks(&Weakened::flag_store); }},

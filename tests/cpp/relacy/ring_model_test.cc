@@ -51,7 +51,7 @@ int main(int argc, char** argv) {
     {"SlotsAreHandedOver", [] {
       return Passes<HandOver<1>>(Random(50'000)) && Passes<HandOver<2>>(Random(50'000)) && Passes<HandOver<4>>(Random(50'000));
     }},
-    {"SlotsAreHandedOverExhaustively", [] { return Passes<HandOver<1>>(Bounded(3)) && Passes<HandOver<2>>(Bounded(3)); }},
+    {"SlotsAreHandedOverExhaustively", [] { return Passes<HandOver<1>>(Bounded(5)) && Passes<HandOver<2>>(Bounded(5)); }},
     // Each of the four orders in ring.h, taken away alone.
     {"RelaxedPublishIsARace", [] { return Fails<HandOver<2>>(kRace, WithoutReleaseOf(kProducer)); }},
     {"RelaxedFrontIsARace", [] { return Fails<HandOver<2>>(kRace, WithoutAcquireOf(kConsumer)); }},

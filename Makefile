@@ -1,0 +1,86 @@
+# Two commands are all that a newcomer needs: `make demo` and `make test`. Everything is built and installed below build/.
+
+PYTHON ?= python3
+ENV := build/env
+BIN := $(ENV)/bin
+# TensorFlow may come as `tensorflow` or as `tensorflow-cpu`; nothing here needs a GPU.
+TENSORFLOW ?= tensorflow-cpu
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+SOURCES := $(shell find cpp python cmake -name '*.cc' -o -name '*.h' -o -name '*.py' -o -name '*.pyi' -o -name '*.cmake') \
+  CMakeLists.txt pyproject.toml
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help:  ## Lists what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+.PHONY: demo
+demo: $(ENV)/.installed $(ENV)/.demo  ## Trains a classifier on real photographs, fed by tf.data and by fastgen
+	$(BIN)/python examples/demo
+
+.PHONY: test
+test: system-packages test-cpp test-sanitizers lint test-python  ## Runs everything: C++ tests, sanitizers, pytest, linters, types
+
+.PHONY: test-cpp
+test-cpp: $(ENV)/.tools  ## Builds and runs the C++ tests
+	tools/run-preset release
+
+.PHONY: test-sanitizers
+test-sanitizers: $(ENV)/.tools  ## The same under AddressSanitizer and UndefinedBehaviorSanitizer, then under ThreadSanitizer
+	tools/run-preset asan-ubsan
+	tools/run-preset tsan
+
+.PHONY: test-python
+test-python: $(ENV)/.installed $(ENV)/.demo  ## Runs pytest, the examples and the demo included
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(ENV)/.installed $(ENV)/.demo  ## Checks style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(ENV)/.tools  ## Formats the Python code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench-native
+bench-native: system-packages $(ENV)/.installed  ## Runs the native microbenchmarks
+	tools/bench-native
+
+.PHONY: install
+install: $(ENV)/.installed  ## Builds fastgen into build/env
+
+.PHONY: system-packages
+system-packages:  ## Installs the Debian packages that tests and benchmarks need, or names them
+	@tools/system-packages
+
+.PHONY: clean
+clean:  ## Removes all that was built
+	rm -rf build dist
+
+$(ENV)/.made:
+	tools/system-packages python
+	$(PYTHON) -m venv $(ENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+# Build tools and TensorFlow in one environment: the shim is compiled against the TensorFlow that runs it.
+$(ENV)/.tools: $(ENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev "$(TENSORFLOW)>=2.18" "scikit-build-core>=0.10" "pybind11>=2.13" \
+	  "numpy>=2.0" "cmake>=3.25" ninja
+	touch $@
+
+$(ENV)/.demo: $(ENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --group demo
+	touch $@
+
+$(ENV)/.installed: $(ENV)/.tools $(SOURCES)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation \
+	  --config-settings=build-dir=build/wheel --config-settings=cmake.define.FASTGEN_WERROR=ON .
+	touch $@
