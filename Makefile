@@ -49,6 +49,10 @@ format: $(ENV)/.tools  ## Formats the Python code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: bench
+bench: $(ENV)/.installed $(ENV)/.demo  ## Compares fastgen with stock from_generator and from_tensor_slices
+	$(BIN)/python benchmarks/compare
+
 .PHONY: bench-native
 bench-native: system-packages $(ENV)/.installed  ## Runs the native microbenchmarks
 	tools/bench-native

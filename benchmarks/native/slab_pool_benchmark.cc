@@ -16,7 +16,9 @@ constexpr std::size_t kPage = 4096;
 constexpr std::size_t kAlive = 8;
 
 void TouchPages(std::byte* data, std::size_t bytes) {
-  for (std::size_t i = 0; i < bytes; i += kPage) data[i] = std::byte{1};
+  // Never twice the same place within the page: those would fight for one set of the cache, which is not what is measured.
+  constexpr std::size_t kStride = kPage + 64;
+  for (std::size_t i = 0; i < bytes; i += kStride) data[i] = std::byte{1};
   benchmark::ClobberMemory();
 }
 

@@ -138,8 +138,13 @@ def _describe_packing(spec: Any, next_leaf: Callable[[], int]) -> Any:
         children = [_describe_packing(item, next_leaf) for item in spec]
         if type(spec) is tuple:
             node = ("tuple", children)
+        elif hasattr(spec, "_fields"):
+            node = ("namedtuple", type(spec), children)
         else:
-            node = ("namedtuple", type(spec), children) if hasattr(spec, "_fields") else None
+            raise TypeError(
+                f"The elements' signature holds a {type(spec).__name__}, a kind of tuple that "
+                f"TensorFlow cannot make from its components. Use a tuple or a namedtuple."
+            )
     else:
         return None
     return None if None in children else node
