@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import fastgen
 import numpy as np
 import tensorflow as tf
+
+import fastgen
 
 __all__ = ["WORKLOADS", "Workload"]
 
