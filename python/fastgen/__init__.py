@@ -55,7 +55,15 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'fastgen' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    try:
+        value = getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        raise ImportError(
+            f"fastgen.{name} needs TensorFlow, which is not installed. Run `pip install tensorflow` "
+            f"or, on a machine without a GPU, `pip install tensorflow-cpu`."
+        ) from error
     globals()[name] = value
     return value
 

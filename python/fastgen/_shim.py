@@ -3,16 +3,10 @@
 import ctypes
 from typing import Any, Final
 
+import tensorflow as tf
+
 from fastgen import _native
 from fastgen._tensorflow_version import shim_path
-
-try:
-    import tensorflow as tf
-except ImportError as error:
-    raise ImportError(
-        "fastgen needs TensorFlow here, and it cannot be imported. Run `pip install tensorflow` "
-        "or, on a machine without a GPU, `pip install tensorflow-cpu`."
-    ) from error
 
 __all__ = ["ops"]
 

@@ -150,7 +150,7 @@ TEST(SlabPool, AtMostAFifthOfASlabLiesIdle) {
     const std::size_t size = SlabPool::RoundUp(bytes);
     ASSERT_GE(size, bytes);
     ASSERT_LE(size - bytes, size / 5) << bytes;
-    ASSERT_LE(SlabPool::RoundUp(bytes - 1), size) << "monotonous";
+    ASSERT_LE(SlabPool::RoundUp(bytes - 1), size) << "more bytes never get a smaller slab";
   }
 }
 
