@@ -14,7 +14,7 @@ using std::chrono::steady_clock;
 constexpr std::size_t kMostAutotunedFrames = 1024;
 constexpr std::size_t kMostAutotunedComponents = 4096;
 constexpr std::uint64_t kFirstAutotunedWindow = 4;
-/// A limit from the user above this is taken as this: slots take address space even when they are never touched.
+/// A limit from the user above this is taken as this: each slot costs some forty bytes even when it is never used.
 constexpr std::int64_t kMostFrames = std::int64_t{1} << 20;
 
 /// A sleeper looks around now and then even when nobody wakes it. Not needed for correctness: the protocol loses no wake-up.
@@ -25,15 +25,19 @@ std::size_t Capacity(std::size_t components, const ReadAhead& read_ahead) {
   return std::clamp<std::size_t>(kMostAutotunedComponents / std::max<std::size_t>(components, 1), 16, kMostAutotunedFrames);
 }
 
-Component* AllocateComponents(std::size_t count) {
-  // Zero pages straight from the system: an empty component is all zeroes, and a slot that is never used costs nothing.
-  const std::size_t bytes = std::max<std::size_t>(count, 1) * sizeof(Component);
-  auto* raw = static_cast<Component*>(std::calloc(1, bytes));
-  if (raw == nullptr) throw std::bad_alloc();
-  return raw;
+/// Memory for `count` components that are all empty, and one more to align them. Zero pages straight from the system: an empty
+/// component is all zeroes, and a slot that is never used costs nothing.
+void* AllocateComponents(std::size_t count) {
+  void* memory = std::calloc(count + 1, sizeof(Component));
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
 }
 
-void FreeComponents(Component* components) { std::free(components); }
+/// The first place in that memory where a component fills one cache line.
+Component* FirstComponent(void* memory) {
+  const auto address = reinterpret_cast<std::uintptr_t>(memory);
+  return reinterpret_cast<Component*>((address + kCacheLine - 1) / kCacheLine * kCacheLine);
+}
 
 }  // namespace
 
@@ -43,12 +47,13 @@ Channel::Channel(std::size_t components_per_frame, const ReadAhead& read_ahead, 
       byte_budget_(autotune_ ? read_ahead.byte_budget : SIZE_MAX),
       spin_(spin),
       ring_(Capacity(components_per_frame, read_ahead)),
-      components_(AllocateComponents(ring_.capacity() * components_per_frame), &FreeComponents),
+      component_memory_(AllocateComponents(ring_.capacity() * components_per_frame), &std::free),
       window_(autotune_ ? std::min<std::uint64_t>(kFirstAutotunedWindow, ring_.capacity())
                         : Capacity(components_per_frame, read_ahead)),
       largest_window_(autotune_ ? ring_.capacity() : window_) {
-  ring_.ForEachSlot([this, components_per_frame](std::size_t i, Frame& frame) {
-    frame.components = components_.get() + i * components_per_frame;
+  Component* const first = FirstComponent(component_memory_.get());
+  ring_.ForEachSlot([first, components_per_frame](std::size_t i, Frame& frame) {
+    frame.components = first + i * components_per_frame;
     frame.num_components = static_cast<std::uint32_t>(components_per_frame);
     frame.is_source_element = true;
   });

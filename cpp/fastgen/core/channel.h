@@ -97,7 +97,7 @@ class Channel {
   const std::size_t byte_budget_;
   const std::chrono::nanoseconds spin_;
   Ring<Frame> ring_;
-  const std::unique_ptr<Component[], void (*)(Component*)> components_;
+  const std::unique_ptr<void, void (*)(void*)> component_memory_;
 
   // Written by the consumer, read by the producer. `allowed_` pairs with the loads in TryReserve() and WaitForRoom(), `asked_`
   // with the loads in WaitForDemand() and OverBudget(); both are counts of frames and stored seq_cst before

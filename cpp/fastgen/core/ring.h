@@ -110,14 +110,15 @@ class Ring {
   alignas(kCacheLine) const std::size_t mask_;
   const std::unique_ptr<T[]> slots_;
 
-  // The producer's line: its index, its own plain copy of it, and what it last saw of the other's.
+  // The producer's two lines: the index that the consumer reads; and, where the consumer's reading does not take them away, the
+  // producer's own copy of it and what it last saw of the other's.
   alignas(kCacheLine) Atomic<std::uint64_t> tail_{0};
-  std::uint64_t tail_copy_ = 0;
+  alignas(kCacheLine) std::uint64_t tail_copy_ = 0;
   std::uint64_t head_cache_ = 0;
 
-  // The consumer's line, likewise.
+  // The consumer's, likewise.
   alignas(kCacheLine) Atomic<std::uint64_t> head_{0};
-  std::uint64_t head_copy_ = 0;
+  alignas(kCacheLine) std::uint64_t head_copy_ = 0;
   std::uint64_t tail_cache_ = 0;
 };
 
