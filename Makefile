@@ -43,6 +43,9 @@ lint: $(ENV)/.installed $(ENV)/.demo  ## Checks style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/*.py
+	$(BIN)/mypy examples/demo
+	$(BIN)/mypy benchmarks/compare
 
 .PHONY: format
 format: $(ENV)/.tools  ## Formats the Python code
