@@ -32,7 +32,7 @@ Leaf MakeLeaf(DType dtype, int numpy_type, std::vector<std::int64_t> lengths) {
   return leaf;
 }
 
-void Convert(benchmark::State& state, const Converter& converter, const py::object& element) {
+void Measure(benchmark::State& state, const Converter& converter, const py::object& element) {
   std::vector<Component> components(converter.num_components(), Component{});
   Frame frame{};
   frame.components = components.data();
@@ -46,31 +46,31 @@ void Convert(benchmark::State& state, const Converter& converter, const py::obje
   }
 }
 
-void BM_ConvertPythonInt(benchmark::State& state) {
-  Convert(state, Converter({}, {MakeLeaf(DType::kInt64, NPY_INT64, {})}, Rules::kNumpy), py::int_(12345));
+void ConvertPythonInt(benchmark::State& state) {
+  Measure(state, Converter({}, {MakeLeaf(DType::kInt64, NPY_INT64, {})}, Rules::kNumpy), py::int_(12345));
 }
-BENCHMARK(BM_ConvertPythonInt);
+BENCHMARK(ConvertPythonInt);
 
-void BM_ConvertNumpyScalar(benchmark::State& state) {
-  Convert(state, Converter({}, {MakeLeaf(DType::kFloat32, NPY_FLOAT32, {})}, Rules::kNumpy),
+void ConvertNumpyScalar(benchmark::State& state) {
+  Measure(state, Converter({}, {MakeLeaf(DType::kFloat32, NPY_FLOAT32, {})}, Rules::kNumpy),
           py::module_::import("numpy").attr("float32")(1.5));
 }
-BENCHMARK(BM_ConvertNumpyScalar);
+BENCHMARK(ConvertNumpyScalar);
 
 /// An array of `state.range(0)` floats.
-void BM_ConvertArray(benchmark::State& state) {
-  Convert(state, Converter({}, {MakeLeaf(DType::kFloat32, NPY_FLOAT32, {-1})}, Rules::kNumpy),
+void ConvertArray(benchmark::State& state) {
+  Measure(state, Converter({}, {MakeLeaf(DType::kFloat32, NPY_FLOAT32, {-1})}, Rules::kNumpy),
           py::module_::import("numpy").attr("zeros")(state.range(0), "float32"));
   state.SetBytesProcessed(state.iterations() * state.range(0) * 4);
 }
-BENCHMARK(BM_ConvertArray)->Arg(16)->Arg(256)->Arg(10'000)->Arg(224 * 224 * 3);
+BENCHMARK(ConvertArray)->Arg(16)->Arg(256)->Arg(10'000)->Arg(224 * 224 * 3);
 
-void BM_ConvertString(benchmark::State& state) {
-  Convert(state, Converter({}, {MakeLeaf(DType::kString, NPY_OBJECT, {})}, Rules::kNumpy), py::str("a short string"));
+void ConvertString(benchmark::State& state) {
+  Measure(state, Converter({}, {MakeLeaf(DType::kString, NPY_OBJECT, {})}, Rules::kNumpy), py::str("a short string"));
 }
-BENCHMARK(BM_ConvertString);
+BENCHMARK(ConvertString);
 
-void BM_ConvertDictOfTen(benchmark::State& state) {
+void ConvertDictOfTen(benchmark::State& state) {
   Structure structure;
   structure.kind = Structure::Kind::kDict;
   structure.type = &PyDict_Type;
@@ -87,9 +87,9 @@ void BM_ConvertDictOfTen(benchmark::State& state) {
     structure.children.push_back(std::move(leaf));
     leaves.push_back(MakeLeaf(DType::kInt64, NPY_INT64, {}));
   }
-  Convert(state, Converter(std::move(structure), std::move(leaves), Rules::kNumpy), element);
+  Measure(state, Converter(std::move(structure), std::move(leaves), Rules::kNumpy), element);
 }
-BENCHMARK(BM_ConvertDictOfTen);
+BENCHMARK(ConvertDictOfTen);
 
 void Run(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "conversion_benchmark");
