@@ -55,7 +55,7 @@ def _make_handle(source: _native.Source) -> Any:
     it.
     """
     with tf.init_scope():
-        handle = ops.fastgen_source(key=source.key)
+        handle = ops.fastgen_source(source.key)
         if not tf.executing_eagerly():
             # A graph holds the op by its key only; so the graph object holds the source.
             graph = tf.compat.v1.get_default_graph()

@@ -2,6 +2,7 @@
 
 import itertools
 import reprlib
+import threading
 import traceback
 import weakref
 from collections import OrderedDict
@@ -22,6 +23,9 @@ __all__ = [
 # How many of a source's exceptions are kept for original_exception(). They hold on to the frames
 # that they passed through.
 _KEPT_EXCEPTIONS = 16
+
+# `Origin::kElement` of cpp/fastgen/python/python_source.h.
+_ORIGIN_ELEMENT = 2
 
 # Numbers of absl::StatusCode.
 _UNKNOWN = 2
@@ -58,6 +62,7 @@ def status_code(exception: BaseException) -> int:
 class ExceptionLog:
     """The last exceptions of one source, and the words for them."""
 
+    _lock: ClassVar[threading.Lock] = threading.Lock()
     _ids: ClassVar["itertools.count[int]"] = itertools.count(1)
     _logs: ClassVar["weakref.WeakSet[ExceptionLog]"] = weakref.WeakSet()
 
@@ -65,7 +70,8 @@ class ExceptionLog:
         """`source_name` says where the user finds the source."""
         self._source_name = source_name
         self._exceptions: OrderedDict[int, BaseException] = OrderedDict()
-        self._logs.add(self)
+        with self._lock:
+            self._logs.add(self)
 
     def describe(self, exception: BaseException, origin: int, index: int) -> tuple[int, str, int]:
         """Words an exception for TensorFlow's status, and keeps it.
@@ -90,12 +96,19 @@ class ExceptionLog:
             f"In the source {self._source_name}, {where}.\n"
             f"{cut(_traceback_text(exception), _LONGEST_TRACEBACK)}"
         )
+        if origin == _ORIGIN_ELEMENT:
+            # The frames are those of the conversion; their variables would keep the element.
+            for error in (exception, exception.__cause__):
+                if error is not None:
+                    traceback.clear_frames(error.__traceback__)
         return status_code(exception), text.encode("utf-8", "backslashreplace").decode(), number
 
     @classmethod
     def find(cls, number: int) -> BaseException | None:
         """The exception of this number, if it is still kept."""
-        for log in list(cls._logs):
+        with cls._lock:
+            logs = list(cls._logs)
+        for log in logs:
             exception = log._exceptions.get(number)
             if exception is not None:
                 return exception

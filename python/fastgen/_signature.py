@@ -133,7 +133,8 @@ def _describe_packing(spec: Any, next_leaf: Callable[[], int]) -> Any:
     if isinstance(spec, Mapping):
         keys = sorted(spec)
         children = [_describe_packing(spec[key], next_leaf) for key in keys]
-        node = ("dict", type(spec), keys, children) if isinstance(spec, dict) else None
+        plain = isinstance(spec, dict) and type(spec).__getitem__ is dict.__getitem__
+        node = ("dict", type(spec), keys, children) if plain else None
     elif isinstance(spec, tuple):
         children = [_describe_packing(item, next_leaf) for item in spec]
         if type(spec) is tuple:

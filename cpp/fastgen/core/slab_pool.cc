@@ -129,4 +129,13 @@ void SlabPool::set_budget(std::size_t bytes) {
   }
 }
 
+void SlabPool::LockAll() {
+  // Nobody else ever holds two of them, so the order cannot deadlock.
+  for (Shelf& shelf : shelves_) shelf.mutex.lock();
+}
+
+void SlabPool::UnlockAll() {
+  for (Shelf& shelf : shelves_) shelf.mutex.unlock();
+}
+
 }  // namespace fastgen

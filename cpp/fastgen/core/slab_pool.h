@@ -41,6 +41,10 @@ class SlabPool {
   /// How many slabs were asked of the system rather than recycled.
   std::uint64_t fresh_slabs() const { return fresh_slabs_.load(std::memory_order_relaxed); }
 
+  /// Holds every lock of the pool, for a fork: the child must not inherit one that another thread held.
+  void LockAll();
+  void UnlockAll();
+
   /// The bytes that a slab for `bytes` really has: the next of four steps to each power of two, so that at most a fifth of a
   /// slab lies idle. 0 for sizes that are too large to be recycled.
   static std::size_t RoundUp(std::size_t bytes);

@@ -1,6 +1,7 @@
 #include "fastgen/python/array_copy.h"
 
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "fastgen/core/slab_pool.h"
@@ -13,14 +14,25 @@ namespace {
 /// sys.setswitchinterval) would cost more than the copy.
 constexpr std::size_t kLargeCopy = std::size_t{256} << 10;
 
+std::byte* AllocateBlock(Component::Storage how, std::size_t bytes, Component* out) {
+  try {
+    out->SetBlock(how, SlabPool::Global().Get(bytes), bytes);
+    return out->block->data();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+    return nullptr;
+  }
+}
+
+/// Null with MemoryError set when there is no memory. No C++ exception leaves this file: it would pass by the references that its
+/// callers have to drop.
 std::byte* Allocate(std::size_t bytes, Component* out) {
   out->byte_size = bytes;
   if (bytes <= Component::kInlineBytes) {
     out->storage = Component::Storage::kInline;
     return out->inline_bytes;
   }
-  out->SetBlock(Component::Storage::kBlock, SlabPool::Global().Get(bytes), bytes);
-  return out->block->data();
+  return AllocateBlock(Component::Storage::kBlock, bytes, out);
 }
 
 /// NumPy's own copy: strides, byte order and casts.
@@ -42,6 +54,7 @@ bool CopyHeldArray(PyArrayObject* array, PyArray_Descr* descr, DType dtype, Comp
   const std::size_t bytes =
       static_cast<std::size_t>(PyArray_SIZE(array)) * static_cast<std::size_t>(PyDataType_ELSIZE(descr));
   std::byte* to = Allocate(bytes, out);
+  if (to == nullptr) return false;
   const bool same_type = PyArray_DESCR(array) == descr || PyArray_EquivTypes(PyArray_DESCR(array), descr);
   if (!same_type || !PyArray_IS_C_CONTIGUOUS(array)) return CopyByNumpy(array, descr, to);
   const void* from = PyArray_DATA(array);
@@ -92,9 +105,10 @@ bool CopyStrings(PyObject* const* strings, std::size_t count, Component* out) {
   }
   const std::size_t table = StringTable::SizeOfTable(count);
   out->dtype = DType::kString;
-  out->SetBlock(Component::Storage::kStrings, SlabPool::Global().Get(table + total), table + total);
-  auto* ends = reinterpret_cast<std::uint64_t*>(out->block->data());
-  std::byte* to = out->block->data() + table;
+  std::byte* const base = AllocateBlock(Component::Storage::kStrings, table + total, out);
+  if (base == nullptr) return false;
+  auto* ends = reinterpret_cast<std::uint64_t*>(base);
+  std::byte* to = base + table;
   const auto copy = [&] {
     std::uint64_t end = 0;
     for (std::size_t i = 0; i < count; ++i) {

@@ -106,6 +106,12 @@ bool IsNumeric(PyArray_Descr* descr) {
   return PyTypeNum_ISBOOL(descr->type_num) || PyTypeNum_ISNUMBER(descr->type_num);
 }
 
+/// Whether NumPy makes an array of this without running code of the user's.
+bool IsPlain(PyObject* value) {
+  return PyList_CheckExact(value) || PyTuple_CheckExact(value) || PyArray_IsScalar(value, Generic) ||
+         std::strcmp(Py_TYPE(value)->tp_name, "tensorflow.python.framework.ops.EagerTensor") == 0;
+}
+
 bool IsText(PyObject* value) { return PyUnicode_CheckExact(value) || PyBytes_CheckExact(value); }
 
 /// A list of strings, which NumPy would make an array of rank 1.
@@ -222,9 +228,9 @@ bool Converter::ConvertLeaf(const Leaf& leaf, PyObject* value, Component* out) c
     PyArray_ScalarAsCtype(value, out->inline_bytes);
     return true;
   }
-  // Eager tensors, lists of numbers, other NumPy scalars, `__array__` objects: whatever NumPy can make an array of numbers.
-  // With the other rules a cast may have to be refused, and the long way words that.
-  if (rules_ != Rules::kNumpy) return false;
+  // Eager tensors, lists of numbers, other NumPy scalars: NumPy makes arrays of them. With the other rules a cast may have to be
+  // refused, and the long way words that; and objects with an `__array__` of their own must be asked only once.
+  if (rules_ != Rules::kNumpy || !IsPlain(value)) return false;
   PyObject* array = PyArray_FROM_O(value);
   if (array == nullptr) return false;
   const bool converted = ConvertArray(leaf, reinterpret_cast<PyArrayObject*>(array), out);

@@ -11,6 +11,17 @@
 
 namespace fastgen {
 
+/// Whether this thread holds the GIL. PyGILState_Check() would do, but says yes to every thread once there has been a
+/// subinterpreter.
+inline bool HoldsGil() {
+#if PY_VERSION_HEX >= 0x030d0000
+  PyThreadState* const current = PyThreadState_GetUnchecked();
+#else
+  PyThreadState* const current = _PyThreadState_UncheckedGet();
+#endif
+  return current != nullptr && current == PyGILState_GetThisThreadState();
+}
+
 /// Runs `body` with the GIL, taking it if this thread does not have it. Never when lifecycle::Exiting().
 template <typename Body>
 void WithGil(const Body& body) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "fastgen/core/slab_pool.h"
 #include "fastgen/python/gil.h"
 #include "fastgen/python/producer.h"
 #include "fastgen/python/signals.h"
@@ -36,10 +37,18 @@ State& state() {
   return *the_state;
 }
 
-// The mutex is held across fork, so that the child inherits it in a known state.
-void BeforeFork() { state().mutex.lock(); }
+// Every lock that a thread may hold without the GIL is held across fork, so that the child inherits none that will never be freed.
+void BeforeFork() {
+  state().mutex.lock();
+  SourceRegistry::Global().Lock();
+  SlabPool::Global().LockAll();
+}
 
-void AfterForkInParent() { state().mutex.unlock(); }
+void FreeLocksAfterFork() {
+  SlabPool::Global().UnlockAll();
+  SourceRegistry::Global().Unlock();
+  state().mutex.unlock();
+}
 
 void AfterForkInChild() {
   fork_generation.fetch_add(1, std::memory_order_relaxed);
@@ -47,7 +56,7 @@ void AfterForkInChild() {
   new std::vector<std::shared_ptr<Producer>>(std::move(state().producers));
   state().producers.clear();
   state().drop_scheduled = false;
-  state().mutex.unlock();
+  FreeLocksAfterFork();
   signals::ForgetWatcher();
 }
 
@@ -58,7 +67,7 @@ int DropNowPending(void*) {
 
 }  // namespace
 
-void Initialize() { pthread_atfork(&BeforeFork, &AfterForkInParent, &AfterForkInChild); }
+void Initialize() { pthread_atfork(&BeforeFork, &FreeLocksAfterFork, &AfterForkInChild); }
 
 bool Exiting() { return exiting.load(std::memory_order_acquire); }
 

@@ -75,6 +75,10 @@ class SourceRegistry final : public SourceProvider {
   void Remove(const std::string& key);
   std::size_t size();
 
+  /// Holds the registry's lock, for a fork.
+  void Lock() { mutex_.lock(); }
+  void Unlock() { mutex_.unlock(); }
+
  private:
   SourceRegistry() = default;
 

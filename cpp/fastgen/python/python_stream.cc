@@ -35,7 +35,7 @@ PythonStream::~PythonStream() {
   const auto deadline = std::chrono::steady_clock::now() + (interrupted_ ? kPatienceAfterInterrupt : kPatience);
   bool finished = false;
   const auto wait = [&] { finished = producer_->WaitUntilFinished(deadline); };
-  if (PyGILState_Check()) {
+  if (HoldsGil()) {
     WithoutGil(wait);  // the producer needs it to close the source
   } else {
     wait();
@@ -73,7 +73,7 @@ Stream::Outcome PythonStream::TryNext(Frame** frame, Status* status) {
 
 Stream::Outcome PythonStream::Next(const CancellationToken& token, Frame** frame, Status* status) {
   if (!ReadyToRead(status)) return Outcome::kError;
-  const signals::WatchedWait wait;
+  signals::Watch();
   for (;;) {
     const Outcome outcome = Interpret(producer_->channel().Next(frame, kTick), frame, status);
     if (outcome != Outcome::kEmpty) return outcome;
@@ -81,7 +81,7 @@ Stream::Outcome PythonStream::Next(const CancellationToken& token, Frame** frame
       *status = Status(Code::kCancelled, "Waiting for the source's next element was cancelled.");
       return Outcome::kError;
     }
-    if (wait.ShouldGiveUp()) {
+    if (signals::ShouldGiveUp()) {
       interrupted_ = true;
       *status = Status(Code::kCancelled, "Waiting for the source's next element was interrupted (SIGINT).");
       return Outcome::kError;

@@ -7,7 +7,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <csignal>
 #include <mutex>
 #include <system_error>
@@ -19,17 +18,12 @@
 namespace fastgen::signals {
 namespace {
 
-/// How often the watcher looks at a main thread that is busy in TensorFlow while a signal is held back.
-constexpr std::chrono::milliseconds kLook{20};
-
 // Everything here is seq_cst: a handler may interrupt any thread between any two of these, and none of it is hot.
-std::atomic<int> waiting{0};              // streams in a WatchedWait
-std::atomic<bool> watcher_runs{false};    // somebody will decide on a signal that is held back
-std::atomic<bool> held_back{false};       // a SIGINT that has not been decided on yet
-std::atomic<bool> pass_on{false};         // the next SIGINT is one that was held back
-std::atomic<std::uint64_t> given_up{0};   // how often waits were told to end
-std::atomic<bool> on_its_way{false};      // a KeyboardInterrupt that the main thread has not raised yet
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "used in a signal handler");
+std::atomic<bool> watcher_runs{false};  // somebody will decide on a signal that is held back
+std::atomic<bool> held_back{false};     // a SIGINT that has not been decided on yet
+std::atomic<bool> pass_on{false};       // the next SIGINT is one that was held back
+std::atomic<bool> on_its_way{false};    // a KeyboardInterrupt that the main thread has not raised yet
+static_assert(std::atomic<bool>::is_always_lock_free, "used in a signal handler");
 
 sem_t* arrived = nullptr;  // posted for each signal held back; one for each watcher, never freed
 
@@ -37,8 +31,9 @@ PyObject* main_thread_is_stuck_policy = nullptr;  // both set once, with the GIL
 PyObject* may_raise_policy = nullptr;
 
 std::mutex install_mutex;
-// The handler that was there before. Written before OnInterrupt() is installed, under install_mutex.
+// The handler that was there at first. Written once, before OnInterrupt() is installed.
 struct sigaction next_handler;
+bool have_next_handler = false;  // guarded by install_mutex
 
 /// Does only what a signal handler may do.
 void OnInterrupt(int number, siginfo_t* info, void* context) {
@@ -56,15 +51,22 @@ void OnInterrupt(int number, siginfo_t* info, void* context) {
   }
 }
 
-/// Installs OnInterrupt() before whatever handles SIGINT now.
+bool SameHandler(const struct sigaction& a, const struct sigaction& b) {
+  if ((a.sa_flags & SA_SIGINFO) != (b.sa_flags & SA_SIGINFO)) return false;
+  return (a.sa_flags & SA_SIGINFO) != 0 ? a.sa_sigaction == b.sa_sigaction : a.sa_handler == b.sa_handler;
+}
+
+/// Installs OnInterrupt() before the handler that was there at first, which is Python's. Another library's that came later is left
+/// alone: it may call OnInterrupt() in its turn, and the two would go round in circles.
 void InstallHandler() {
   struct sigaction current;
   if (sigaction(SIGINT, nullptr, &current) != 0) return;
   const bool ours = (current.sa_flags & SA_SIGINFO) != 0 && current.sa_sigaction == &OnInterrupt;
   // Without a handler the signal ends the process, or is ignored: nothing to add to that.
   const bool nobodys = (current.sa_flags & SA_SIGINFO) == 0 && (current.sa_handler == SIG_DFL || current.sa_handler == SIG_IGN);
-  if (ours || nobodys) return;
-  next_handler = current;
+  if (ours || nobodys || (have_next_handler && !SameHandler(current, next_handler))) return;
+  if (!have_next_handler) next_handler = current;
+  have_next_handler = true;
   struct sigaction watching = current;
   watching.sa_flags |= SA_SIGINFO;
   watching.sa_sigaction = &OnInterrupt;
@@ -97,21 +99,16 @@ int RaiseInterrupt(void*) {
 
 /// Decides on one signal; see the top of signals.h.
 void Decide() {
-  for (;;) {
-    bool stuck = false;
-    if (!lifecycle::Exiting()) WithGil([&] { stuck = Ask(main_thread_is_stuck_policy); });
-    if (!stuck) break;
-    if (waiting.load() > 0) {
-      on_its_way.store(true);
-      WithGil([] { Py_AddPendingCall(&RaiseInterrupt, nullptr); });
-      given_up.fetch_add(1);
-      held_back.store(false);
-      return;
-    }
-    std::this_thread::sleep_for(kLook);
+  bool in_tensorflow = false;
+  if (!lifecycle::Exiting()) {
+    WithGil([&] {
+      // The list of pending calls may be full, but then it is about to be worked through: the signal can take its usual way.
+      in_tensorflow = Ask(main_thread_is_stuck_policy) && Py_AddPendingCall(&RaiseInterrupt, nullptr) == 0;
+      if (in_tensorflow) on_its_way.store(true);
+    });
   }
   held_back.store(false);
-  PassOn();
+  if (!in_tensorflow) PassOn();
 }
 
 void RunWatcher(sem_t* semaphore) {
@@ -161,20 +158,8 @@ void ForgetWatcher() {
   watcher_runs.store(false);
   held_back.store(false);
   on_its_way.store(false);
-  waiting.store(0);
 }
 
-WatchedWait::WatchedWait() : given_up_before_(given_up.load()) {
-  Watch();
-  waiting.fetch_add(1);
-}
-
-WatchedWait::~WatchedWait() { waiting.fetch_sub(1); }
-
-bool WatchedWait::ShouldGiveUp() const {
-  // Also a wait that began afterwards: TensorFlow's prefetching asks again after an error, while the main thread waits for it to
-  // come to rest.
-  return given_up.load() != given_up_before_ || on_its_way.load();
-}
+bool ShouldGiveUp() { return on_its_way.load(); }
 
 }  // namespace fastgen::signals

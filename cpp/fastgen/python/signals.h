@@ -2,16 +2,13 @@
 //
 // Python notes a signal in C and runs its handler when the main thread is next in bytecode. A main thread that waits inside of
 // TensorFlow does not get there before the wait ends; and it is rarely the thread that waits here, because TensorFlow puts a
-// prefetching thread between. So a SIGINT is held back for a moment, until a watching thread has looked at what the main thread
-// does:
+// prefetching thread between. So a SIGINT is held back for a moment, until a watching thread has looked at where the main thread
+// is:
 //   - it runs Python, or waits elsewhere than in TensorFlow: the signal is passed on as if nothing had been;
-//   - it is in TensorFlow, and streams wait for their sources: these waits end, and KeyboardInterrupt is raised in the main thread
-//     as soon as TensorFlow has returned;
-//   - it is in TensorFlow, and nobody waits: the watcher looks again, until one of the other two holds.
+//   - it is in TensorFlow: KeyboardInterrupt is on its way, raised as soon as the main thread is back in Python. Streams that wait
+//     longer for their sources than that takes give up, so that it gets there.
 #ifndef FASTGEN_PYTHON_SIGNALS_H_
 #define FASTGEN_PYTHON_SIGNALS_H_
-
-#include <cstdint>
 
 #include "fastgen/python/python_api.h"
 
@@ -28,19 +25,8 @@ void Watch();
 /// After a fork, in the child: the watching thread did not come along.
 void ForgetWatcher();
 
-/// A stream's wait, which SIGINT may end. Made and destroyed by the waiting thread, which calls ShouldGiveUp() now and then.
-class WatchedWait {
- public:
-  WatchedWait();
-  ~WatchedWait();
-  WatchedWait(const WatchedWait&) = delete;
-  WatchedWait& operator=(const WatchedWait&) = delete;
-
-  bool ShouldGiveUp() const;
-
- private:
-  const std::uint64_t given_up_before_;
-};
+/// Whether a stream should end its wait, because the main thread has a KeyboardInterrupt to raise and is stuck. Any thread.
+bool ShouldGiveUp();
 
 }  // namespace fastgen::signals
 

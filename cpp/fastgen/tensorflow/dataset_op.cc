@@ -1,5 +1,6 @@
 // The dataset kernel: an iterator reads a stream of frames.
 #include <memory>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -127,8 +128,12 @@ class FastgenDataset final : public DatasetBase {
 
   std::unique_ptr<Stream> OpenStream(absl::Status* status) const {
     std::vector<Component> arguments(args_.size(), Component{});
-    for (std::size_t i = 0; i < args_.size() && status->ok(); ++i) *status = TensorToComponent(args_[i], &arguments[i]);
-    if (status->ok()) return source_->Open(std::move(arguments));
+    try {
+      for (std::size_t i = 0; i < args_.size() && status->ok(); ++i) *status = TensorToComponent(args_[i], &arguments[i]);
+      if (status->ok()) return source_->Open(std::move(arguments));
+    } catch (const std::bad_alloc&) {
+      *status = absl::ResourceExhaustedError("Out of memory for the source's arguments, or for a buffer of this size.");
+    }
     for (Component& argument : arguments) argument.Clear();
     return nullptr;
   }

@@ -11,7 +11,7 @@ namespace {
 using ::tensorflow::shape_inference::ScalarShape;
 
 REGISTER_OP("FastgenSource")
-    .Attr("key: string")
+    .Input("key: string")
     .Output("handle: variant")
     .SetIsStateful()  // the same key may stand for another source later: never folded into a constant
     .SetShapeFn(ScalarShape)

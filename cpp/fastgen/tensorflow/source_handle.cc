@@ -41,20 +41,17 @@ REGISTER_UNARY_VARIANT_DECODE_FUNCTION(SourceHandle, "fastgen::SourceHandle");
 
 class FastgenSourceOp : public tensorflow::OpKernel {
  public:
-  explicit FastgenSourceOp(tensorflow::OpKernelConstruction* ctx) : OpKernel(ctx) {
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("key", &key_));
-  }
+  using OpKernel::OpKernel;
 
   void Compute(tensorflow::OpKernelContext* ctx) override {
-    SourceHandle handle = SourceHandle::Find(key_);
-    OP_REQUIRES(ctx, handle.source != nullptr, SourceIsGone(key_));
+    const tensorflow::Tensor& key = ctx->input(0);
+    OP_REQUIRES(ctx, key.dims() == 0, absl::InvalidArgumentError("`key` must be a scalar."));
+    SourceHandle handle = SourceHandle::Find(key.scalar<tensorflow::tstring>()());
+    OP_REQUIRES(ctx, handle.source != nullptr, SourceIsGone(handle.key));
     tensorflow::Tensor* out = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, tensorflow::TensorShape({}), &out));
     out->scalar<tensorflow::Variant>()() = std::move(handle);
   }
-
- private:
-  std::string key_;
 };
 
 REGISTER_KERNEL_BUILDER(Name("FastgenSource").Device(tensorflow::DEVICE_CPU), FastgenSourceOp);
