@@ -68,3 +68,38 @@ def test_a_new_iterator_works_in_the_child(tmp_path: Path, leave: str) -> None:
     assert outcome.stdout == "0 0\nchild done\nchild 7 1\n"
     assert outcome.stderr == ""
     assert outcome.code == 0
+
+
+def test_a_fork_while_slabs_come_and_go(tmp_path: Path) -> None:
+    outcome = run_program(
+        tmp_path,
+        """
+        import os, signal, threading
+        import numpy as np
+        from fastgen import _native
+
+        stop = threading.Event()
+
+        def arrays():
+            while not stop.is_set():
+                yield np.zeros(8000, np.float32)
+
+        spec = tf.TensorSpec((8000,), tf.float32)
+        ds = fastgen.from_generator(arrays, output_signature=spec).batch(8).prefetch(2)
+        reader = threading.Thread(target=lambda: [None for _ in ds])
+        reader.start()
+        codes = set()
+        for _ in range(200):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                _native.set_slab_pool_budget(0)  # takes every lock of the pool
+                os._exit(0)
+            codes.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        stop.set()
+        reader.join()
+        print(codes)
+        """,
+    )
+    assert outcome.stdout == "{0}\n"
+    assert outcome.code == 0

@@ -132,3 +132,47 @@ for element in ds:
     )
     assert outcome.code == -2
     assert outcome.stderr.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def test_ctrl_c_reaches_a_training_loop_whose_source_keeps_up(tmp_path: Path) -> None:
+    outcome = run_program(
+        tmp_path,
+        """
+        import itertools, os, signal, threading
+        ds = fastgen.from_generator(itertools.count, output_signature=SPEC).batch(64).prefetch(4)
+        matrix = tf.random.uniform((300, 300))
+
+        @tf.function
+        def step(batch):
+            return tf.reduce_sum(matrix @ matrix) + tf.cast(batch[0], tf.float32)
+
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            for batch in ds:
+                step(batch)
+        except KeyboardInterrupt:
+            print('interrupted')
+        """,
+    )
+    assert outcome.stdout == "interrupted\n"
+    assert outcome.stderr == ""
+    assert outcome.code == 0
+
+
+def test_a_handler_of_another_library_that_passes_on_is_no_circle(tmp_path: Path) -> None:
+    outcome = run_program(
+        tmp_path,
+        """
+        import faulthandler, os, signal, sys
+        next(iter(fastgen.from_generator(lambda: [1], output_signature=SPEC)))
+        faulthandler.register(signal.SIGINT, file=open(os.devnull, 'w'), chain=True)
+        next(iter(fastgen.from_generator(lambda: [1], output_signature=SPEC)))
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        except KeyboardInterrupt:
+            print('interrupted')
+        """,
+    )
+    assert outcome.stdout == "interrupted\n"
+    assert outcome.code == 0

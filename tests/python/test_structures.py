@@ -392,3 +392,15 @@ class TestComposites:
         """A ragged list is no tensor, whichever way it is asked for."""
         steps = assert_same(yielding([[1], [2, 3]], [[1]]), output_types=tf.int32)
         assert shape_of(steps) == "fve"
+
+
+class Doubling(dict):
+    """A dict whose numbers are not those that are stored."""
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        return 2 * value if isinstance(value, int) else value
+
+
+def test_a_dict_subclass_is_asked_for_its_values() -> None:
+    assert_same(lambda: [Doubling(x=21)], output_signature=Doubling(x=INT))
