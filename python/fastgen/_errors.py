@@ -22,7 +22,7 @@ __all__ = [
 
 # How many of a source's exceptions are kept for original_exception(). They hold on to the frames
 # that they passed through.
-_KEPT_EXCEPTIONS = 16
+_KEPT_EXCEPTIONS = 4
 
 # `Origin::kElement` of cpp/fastgen/python/python_source.h.
 _ORIGIN_ELEMENT = 2
@@ -127,7 +127,7 @@ def original_exception(error: BaseException) -> BaseException | None:
 
     Returns:
       The exception, or None when `error` is none of fastgen's or came too long ago (a source keeps
-      its last 16 exceptions, as long as it lives).
+      its last 4 exceptions, with the variables in their tracebacks, as long as it lives).
 
     >>> import fastgen, tensorflow as tf
     >>> def gen():

@@ -4,10 +4,17 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from types import CodeType, FrameType
 
-__all__ = ["main_thread_is_stuck", "may_raise"]
+__all__ = ["main_thread_is_stuck", "may_raise", "uninterruptible"]
 
 _LIBRARIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("tensorflow", "keras"))
+
+_uninterruptible: set[CodeType] = set()
+
+# Ops that never return when their input ends in an error; an interrupted wait is one.
+_ENDS_BADLY = ("save_dataset", "save_dataset_v2")
 
 
 def main_thread_is_stuck() -> bool:
@@ -20,12 +27,28 @@ def main_thread_is_stuck() -> bool:
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return False
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    if frame is not None and frame.f_code.co_name in _ENDS_BADLY:
+        return False
     return frame is not None and any(name in frame.f_code.co_filename for name in _LIBRARIES)
 
 
 def may_raise() -> bool:
-    """False inside of the constructor of TensorFlow's exception: whole first, then replaced."""
+    """False where KeyboardInterrupt would be lost or garbled.
+
+    That is inside of the constructor of TensorFlow's own exception, which must be whole before
+    another replaces it; and in what the native library calls while an iterator is destroyed, where
+    nobody could catch it.
+    """
     frame = sys._getframe(1)
-    return frame.f_code.co_name != "__init__" or not any(
-        name in frame.f_code.co_filename for name in _LIBRARIES
-    )
+    in_library = any(name in frame.f_code.co_filename for name in _LIBRARIES)
+    if in_library and frame.f_code.co_name == "__init__":
+        return False
+    outer: FrameType | None = frame
+    while outer is not None and outer.f_code not in _uninterruptible:
+        outer = outer.f_back
+    return outer is None
+
+
+def uninterruptible(function: Callable[..., None]) -> None:
+    """Declares that KeyboardInterrupt waits until this function has returned."""
+    _uninterruptible.add(function.__code__)

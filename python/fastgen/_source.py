@@ -17,7 +17,7 @@ from fastgen import _native
 from fastgen._arguments import Arguments
 from fastgen._elements import make_prepare
 from fastgen._errors import ExceptionLog
-from fastgen._interrupt import main_thread_is_stuck, may_raise
+from fastgen._interrupt import main_thread_is_stuck, may_raise, uninterruptible
 from fastgen._signature import Signature
 
 __all__ = ["make_source"]
@@ -53,6 +53,8 @@ def make_source(
 
     def abandon(thread_id: int) -> None:
         _warn_stuck(_describe(generator), thread_id)
+
+    uninterruptible(abandon)
 
     return _native.Source(
         key=f"{_describe(generator)}#{next(_counter)}",

@@ -57,3 +57,24 @@ def test_exit_is_silent(tmp_path: Path, source: str, holder: str) -> None:
     assert outcome.stderr == ""
     assert outcome.code == 0
     assert outcome.stdout == "done\n"
+
+
+def test_exit_is_silent_for_a_daemon_thread_that_waits(tmp_path: Path) -> None:
+    outcome = run_program(
+        tmp_path,
+        """
+        import threading, time
+
+        def source():
+            yield 0
+            time.sleep(1000)
+
+        iterator = iter(fastgen.from_generator(source, output_signature=SPEC))
+        threading.Thread(target=lambda: [None for _ in iterator], daemon=True).start()
+        time.sleep(0.5)
+        print('done')
+        """,
+    )
+    assert outcome.stderr == ""
+    assert outcome.code == 0
+    assert outcome.stdout == "done\n"

@@ -176,3 +176,46 @@ def test_a_handler_of_another_library_that_passes_on_is_no_circle(tmp_path: Path
     )
     assert outcome.stdout == "interrupted\n"
     assert outcome.code == 0
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "ds.reduce(tf.constant(0, tf.int64), lambda a, b: a + b)",
+        "ds.skip(1).get_single_element()",
+    ],
+    ids=["reduce", "get_single_element"],
+)
+def test_ctrl_c_reaches_an_operation_on_the_whole_dataset(tmp_path: Path, operation: str) -> None:
+    outcome = run_program(
+        tmp_path,
+        PROGRAM.format(transformations="")
+        + f"""
+try:
+    interrupt_soon()
+    {operation}
+except KeyboardInterrupt:
+    print('interrupted')
+closing.set()
+""",
+    )
+    assert outcome.stdout == "interrupted\n"
+    assert outcome.code == 0
+
+
+def test_ctrl_c_while_a_dataset_is_saved_comes_after_the_save(tmp_path: Path) -> None:
+    # TensorFlow's save never returns when its input ends in an error, so the wait goes on.
+    outcome = run_program(
+        tmp_path,
+        PROGRAM.format(transformations="")
+        + f"""
+try:
+    interrupt_soon()
+    threading.Timer(2.0, closing.set).start()
+    ds.save({str(tmp_path / "saved")!r})
+except KeyboardInterrupt:
+    print('interrupted')
+""",
+    )
+    assert outcome.stdout == "interrupted\n"
+    assert outcome.code == 0

@@ -47,6 +47,19 @@ def test_elements_leave_no_memory_behind() -> None:
     assert _resident_peak_megabytes() - before < 50
 
 
+def test_a_huge_array_of_zeros_costs_only_what_is_touched() -> None:
+    def source() -> Iterator[Any]:
+        zeros = np.zeros((400_000, 10_000), np.uint8)  # 4 GB
+        zeros[7] = 1
+        yield zeros[7]
+
+    before = _resident_peak_megabytes()
+    spec = tf.TensorSpec((10_000,), tf.uint8)
+    (row,) = fastgen.from_generator(source, output_signature=spec)
+    assert int(tf.reduce_sum(tf.cast(row, tf.int32))) == 10_000
+    assert _resident_peak_megabytes() - before < 500
+
+
 class Unreadable:
     """Fails when NumPy asks for its values."""
 

@@ -11,7 +11,8 @@ namespace {
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kPageAlignedFrom = 16 * kPage;
 
-constexpr std::size_t kDefaultBudget = std::size_t{256} << 20;
+/// Room for the read-ahead of a source (64 MiB) and as much again in the consumer's hands.
+constexpr std::size_t kDefaultBudget = std::size_t{128} << 20;
 
 struct Free {
   void operator()(std::byte* data) const { std::free(data); }

@@ -20,6 +20,10 @@ struct Header {
 /// Below, the allocator keeps its pages anyway, and a slab would cost more than it saves.
 constexpr std::size_t kSmallestInSlab = std::size_t{16} << 10;
 
+/// From here on zeroed arrays come from the system: its pages are zero without being touched, and a huge array that is mostly
+/// never touched must cost nothing. Below, clearing a recycled slab is cheaper than taking fresh pages.
+constexpr std::size_t kLargestZeroedInSlab = std::size_t{16} << 20;
+
 /// A slab's bytes begin here, so that they keep its alignment.
 constexpr std::size_t kOffsetInSlab = kSlabAlignment;
 static_assert(sizeof(Header) <= kOffsetInSlab && sizeof(Header) % alignof(std::max_align_t) == 0);
@@ -58,7 +62,8 @@ void* Allocate(void*, std::size_t size) {
 void* AllocateZeroed(void* self, std::size_t count, std::size_t size_of_one) {
   std::size_t size = 0;
   if (__builtin_mul_overflow(count, size_of_one, &size)) return nullptr;
-  if (size < kSmallestInSlab) return Finish(std::calloc(1, size + sizeof(Header)), size);
+  if (size > kLargest) return nullptr;
+  if (size < kSmallestInSlab || size > kLargestZeroedInSlab) return Finish(std::calloc(1, size + sizeof(Header)), size);
   void* bytes = Allocate(self, size);
   if (bytes != nullptr) std::memset(bytes, 0, size);
   return bytes;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "fastgen/python/gil.h"
@@ -17,8 +18,18 @@ constexpr std::chrono::seconds kPatience{5};
 /// The same for a user who has pressed Ctrl-C: that source is known to be slow, and its user wants to be gone.
 constexpr std::chrono::seconds kPatienceAfterInterrupt{1};
 
+/// How long a consumer is held when the interpreter exits.
+constexpr std::chrono::seconds kExitHold{2};
+
 /// How often a consumer that waits looks for signals.
 constexpr std::chrono::milliseconds kTick{100};
+
+/// The interpreter is going away, and a thread of the program still waits. An error would only make it print a traceback in the
+/// last moment; so it is held, until its iterator is cancelled or the interpreter has had the time to end.
+void WaitOutExit(const CancellationToken& token) {
+  const auto deadline = std::chrono::steady_clock::now() + kExitHold;
+  while (!token.cancelled() && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(kTick / 10);
+}
 
 }  // namespace
 
@@ -77,7 +88,8 @@ Stream::Outcome PythonStream::Next(const CancellationToken& token, Frame** frame
   for (;;) {
     const Outcome outcome = Interpret(producer_->channel().Next(frame, kTick), frame, status);
     if (outcome != Outcome::kEmpty) return outcome;
-    if (token.cancelled()) {
+    if (producer_->channel().closed()) WaitOutExit(token);
+    if (token.cancelled() || producer_->channel().closed()) {
       *status = Status(Code::kCancelled, "Waiting for the source's next element was cancelled.");
       return Outcome::kError;
     }
@@ -95,8 +107,7 @@ Stream::Outcome PythonStream::Interpret(Channel::Outcome outcome, Frame** frame,
       return Outcome::kEmpty;
     case Channel::Outcome::kClosed:
       if (end_reported_) return Outcome::kEnd;
-      *status = Status(Code::kCancelled, "The source was closed: the Python interpreter is shutting down.");
-      return Outcome::kError;
+      return Outcome::kEmpty;  // closed by the interpreter's exit: Next() deals with it
     case Channel::Outcome::kEnd:
       return CheckAtEnd(status);
     case Channel::Outcome::kFrame:

@@ -187,8 +187,9 @@ absl::Status ToAbslStatus(const Status& status) {
 absl::Status SourceIsGone(const std::string& key) {
   return absl::FailedPreconditionError(absl::StrCat(
       "The Python source '", key,
-      "' is not in this process. A dataset made from a Python callable can be saved as a graph, but only run in a process that "
-      "holds the callable: make the dataset again here with fastgen.from_generator()."));
+      "' is not in this process, or no longer. A dataset made from a Python callable can be saved as a graph, but only run in a "
+      "process that holds the callable, and while something there does: keep the dataset object (or make it again) as long as its "
+      "graph is used."));
 }
 
 }  // namespace fastgen
