@@ -7,6 +7,7 @@ find_package(pybind11 CONFIG REQUIRED)
 # The room that knows CPython and NumPy, apart from the bindings: benchmarks link it too.
 add_library(fastgen_python STATIC
   cpp/fastgen/python/array_copy.cc
+  cpp/fastgen/python/batch.cc
   cpp/fastgen/python/converter.cc
   cpp/fastgen/python/lifecycle.cc
   cpp/fastgen/python/numpy_import.cc
@@ -14,7 +15,8 @@ add_library(fastgen_python STATIC
   cpp/fastgen/python/producer.cc
   cpp/fastgen/python/python_source.cc
   cpp/fastgen/python/python_stream.cc
-  cpp/fastgen/python/signals.cc)
+  cpp/fastgen/python/signals.cc
+  cpp/fastgen/python/strings.cc)
 target_link_libraries(fastgen_python PUBLIC fastgen_core Python::Module Python::NumPy)
 set_target_properties(fastgen_python PROPERTIES CXX_VISIBILITY_PRESET hidden)
 
@@ -48,9 +50,11 @@ string(REPLACE "." "_" TENSORFLOW_SUFFIX ${TENSORFLOW_MINOR_VERSION})
 message(STATUS "Building the shim for TensorFlow ${TENSORFLOW_MINOR_VERSION}")
 
 add_library(fastgen_tensorflow MODULE
-  cpp/fastgen/tensorflow/dataset_op.cc
+  cpp/fastgen/tensorflow/batch_dataset.cc
+  cpp/fastgen/tensorflow/fastgen_dataset.cc
   cpp/fastgen/tensorflow/frame_to_tensor.cc
   cpp/fastgen/tensorflow/ops.cc
+  cpp/fastgen/tensorflow/read_ahead_mark.cc
   cpp/fastgen/tensorflow/source_handle.cc)
 # Its headers warn; they are the system's, not ours.
 target_include_directories(fastgen_tensorflow SYSTEM PRIVATE ${TENSORFLOW_INCLUDE_DIR})

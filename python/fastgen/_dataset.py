@@ -1,9 +1,9 @@
-"""The dataset itself."""
+"""The datasets: a source's elements, and what is done natively with them when more is asked for."""
 
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.data.ops import dataset_ops
+from tensorflow.python.data.ops import batch_op, dataset_ops, debug_mode, repeat_op
 
 from fastgen import _native
 from fastgen._arguments import Arguments
@@ -42,6 +42,57 @@ class SourceDataset(dataset_ops.DatasetSource):  # type: ignore[misc]
     def element_spec(self) -> Any:
         """The structure of `tf.TypeSpec` that every element has."""
         return self._signature.spec
+
+    def repeat(self, count: Any = None, name: str | None = None) -> tf.data.Dataset:
+        """As `tf.data.Dataset.repeat`."""
+        return _RepeatedDataset(self, count, name=name)
+
+    def batch(self, batch_size: Any, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        """As `tf.data.Dataset.batch`, collated where the elements are converted."""
+        return _fuse(self, super().batch(batch_size, *args, **kwargs), 1)
+
+
+class _RepeatedDataset(repeat_op._RepeatDataset):  # type: ignore[misc]
+    """TensorFlow's repetition of a source, which knows how to be batched."""
+
+    def batch(self, batch_size: Any, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        """As `tf.data.Dataset.batch`, collated where the elements are converted."""
+        return _fuse(self, super().batch(batch_size, *args, **kwargs), self._count)
+
+
+class _BatchedDataset(dataset_ops.UnaryDataset):  # type: ignore[misc]
+    """Batches that the source's producer collates."""
+
+    def __init__(self, elements: tf.data.Dataset, stock: tf.data.Dataset, passes: Any) -> None:
+        """`stock` is TensorFlow's own batch of the same elements, which this one stands for."""
+        self._element_spec = stock.element_spec
+        self._name = stock._name
+        variant = ops.fastgen_batch_dataset(
+            elements._variant_tensor,
+            stock._batch_size,
+            stock._drop_remainder,
+            passes,
+            **self._common_args,
+        )
+        super().__init__(elements, variant)
+
+    @property
+    def element_spec(self) -> Any:
+        """The structure of `tf.TypeSpec` that every batch has."""
+        return self._element_spec
+
+
+def _fuse(elements: tf.data.Dataset, stock: tf.data.Dataset, passes: Any) -> tf.data.Dataset:
+    """The fused form of a batch that TensorFlow has made, and checked; or that batch, where there is no such form.
+
+    Components that are no plain tensors are collated by TensorFlow, and in its debug mode nothing
+    may be taken out of its hands.
+    """
+    known = (batch_op._BatchDataset, batch_op._ParallelBatchDataset)
+    plain = all(isinstance(spec, tf.TensorSpec) for spec in tf.nest.flatten(elements.element_spec))
+    if debug_mode.DEBUG_MODE or type(stock) not in known or not plain:
+        return stock
+    return _BatchedDataset(elements, stock, passes)
 
 
 guard_forks(SourceDataset)

@@ -103,7 +103,7 @@ TEST(Channel, ReleaseHandsTheProducerAnEmptyFrame) {
   EXPECT_EQ(frame->components[0].storage, Component::Storage::kNone);
   EXPECT_EQ(frame->components[1].rank, 0);
   EXPECT_EQ(frame->byte_size, 0u);
-  EXPECT_TRUE(frame->is_source_element);
+  EXPECT_EQ(frame->elements, 0u);
   EXPECT_EQ(frame->error, nullptr);
 }
 

@@ -102,6 +102,15 @@ TEST(Component, InlineBytesLieInTheComponent) {
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(component->bytes()) % 16, 0u);
 }
 
+TEST(Component, BytesMayBeginInTheMiddleOfTheirBlock) {
+  ZeroedComponent component;
+  std::byte elsewhere{};
+  component->SetBlock(Component::Storage::kBlock, CountedBlock::Make(), 1, &elsewhere);
+  EXPECT_EQ(component->bytes(), &elsewhere);
+  component->Clear();
+  EXPECT_EQ(CountedBlock::alive(), 0);
+}
+
 TEST(Component, TakingTheBlockKeepsTheShape) {
   ZeroedComponent component;
   SetShape(&component.component, {1, 2, 3, 4, 5});
@@ -136,20 +145,24 @@ TEST(Component, StaysWholeWhenThereIsNoMemoryForItsShape) {
 
 TEST(StringTable, FindsEachString) {
   const std::vector<std::string> texts = {"one", "", std::string("with\0zero", 9), "", "the last"};
-  const std::size_t table_bytes = StringTable::SizeOfTable(texts.size());
-  std::string joined;
-  std::vector<std::uint64_t> memory(table_bytes / sizeof(std::uint64_t) + 16);
-  for (std::size_t i = 0; i < texts.size(); ++i) {
-    joined += texts[i];
-    memory[i] = joined.size();
-  }
+  std::size_t bytes = StringTable::SizeOfTable(texts.size());
+  for (const std::string& text : texts) bytes += text.size();
+  std::vector<StringTable::Entry> memory(bytes / sizeof(StringTable::Entry) + 1);
   auto* base = reinterpret_cast<std::byte*>(memory.data());
-  std::memcpy(base + table_bytes, joined.data(), joined.size());
+  StringTableWriter writer(base, texts.size());
+  for (const std::string& text : texts) writer.Append(text.data(), text.size());
 
-  const StringTable table(base, texts.size());
+  const StringTable table(base);
   for (std::size_t i = 0; i < texts.size(); ++i) {
     EXPECT_EQ(std::string_view(table.data(i), table.size(i)), texts[i]) << i;
   }
+}
+
+TEST(StringTable, TextsMayLieElsewhere) {
+  const std::string first = "here", second = "and there";
+  const StringTable::Entry entries[] = {{first.data(), first.size()}, {second.data(), second.size()}};
+  const StringTable table(reinterpret_cast<const std::byte*>(entries));
+  EXPECT_EQ(std::string_view(table.data(1), table.size(1)), second);
 }
 
 // Frames --------------------------------------------------------------------------------------------------------------
@@ -171,11 +184,11 @@ TEST(Frame, ClearDropsAllItHolds) {
   frame.components[1].SetBlock(Component::Storage::kOpaque, CountedBlock::Make(), 8);
   frame.components[1].SetRank(9);
   frame.byte_size = 16;
-  frame.is_source_element = false;
+  frame.elements = 3;
   frame.Clear();
   EXPECT_EQ(CountedBlock::alive(), 0);
   EXPECT_EQ(frame.byte_size, 0u);
-  EXPECT_TRUE(frame.is_source_element);
+  EXPECT_EQ(frame.elements, 0u);
   EXPECT_EQ(frame.error, nullptr);
 }
 

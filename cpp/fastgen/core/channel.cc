@@ -11,7 +11,6 @@ using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
 /// Without a limit from the user: enough frames to make waking up rare, few enough to stay in the cache.
-constexpr std::size_t kMostAutotunedFrames = 1024;
 constexpr std::size_t kMostAutotunedComponents = 4096;
 constexpr std::uint64_t kFirstAutotunedWindow = 4;
 /// A limit from the user above this is taken as this: each slot costs some forty bytes even when it is never used.
@@ -22,7 +21,7 @@ constexpr nanoseconds kLongestSleep = std::chrono::seconds(1);
 
 std::size_t Capacity(std::size_t components, const ReadAhead& read_ahead) {
   if (read_ahead.frames >= 0) return static_cast<std::size_t>(std::clamp<std::int64_t>(read_ahead.frames, 1, kMostFrames));
-  return std::clamp<std::size_t>(kMostAutotunedComponents / std::max<std::size_t>(components, 1), 16, kMostAutotunedFrames);
+  return std::clamp<std::size_t>(kMostAutotunedComponents / std::max<std::size_t>(components, 1), 16, read_ahead.most_autotuned_frames);
 }
 
 /// Memory for `count` components that are all empty, and one more to align them. Zero pages straight from the system: an empty
@@ -55,7 +54,6 @@ Channel::Channel(std::size_t components_per_frame, const ReadAhead& read_ahead, 
   ring_.ForEachSlot([first, components_per_frame](std::size_t i, Frame& frame) {
     frame.components = first + i * components_per_frame;
     frame.num_components = static_cast<std::uint32_t>(components_per_frame);
-    frame.is_source_element = true;
   });
   Grant();
 }
@@ -108,7 +106,7 @@ bool Channel::WaitForRoom() {
 }
 
 bool Channel::WaitForDemand() {
-  return ProducerWaits([this] { return asked_.load(std::memory_order_seq_cst) > ring_.published(); });
+  return ProducerWaits([this] { return HasDemand(); });
 }
 
 void Channel::Finish() {

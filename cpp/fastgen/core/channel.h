@@ -24,6 +24,8 @@ struct ReadAhead {
   /// With kAutotune, the bytes that waiting frames may hold: while they hold more, no further frame is made. So the frame that
   /// oversteps it is the last for a while, and one frame may always wait.
   std::size_t byte_budget = std::size_t{64} << 20;
+  /// With kAutotune, the frames that may wait at most.
+  std::size_t most_autotuned_frames = 1024;
 };
 
 /// One producer thread and one consumer thread; Close() and statistics() from any thread. Frames and errors arrive in the order
@@ -55,6 +57,8 @@ class Channel {
   /// Blocks until the consumer waits for the very next frame: until everything published was consumed and more is wanted. False
   /// when the channel was closed.
   bool WaitForDemand();
+  /// Whether WaitForDemand() would return at once.
+  bool HasDemand() const { return asked_.load(std::memory_order_seq_cst) > ring_.published(); }
   /// No frame will follow. The consumer reaches the end after the frames already published.
   void Finish();
 
@@ -100,7 +104,7 @@ class Channel {
   const std::unique_ptr<void, void (*)(void*)> component_memory_;
 
   // Written by the consumer, read by the producer. `allowed_` pairs with the loads in TryReserve() and WaitForRoom(), `asked_`
-  // with the loads in WaitForDemand() and OverBudget(); both are counts of frames and stored seq_cst before
+  // with the loads in HasDemand() and OverBudget(); both are counts of frames and stored seq_cst before
   // producer_parking_.Unpark().
   alignas(kCacheLine) std::atomic<std::uint64_t> allowed_{0};
   std::atomic<std::uint64_t> asked_{0};

@@ -1,9 +1,11 @@
-// What travels: one element, its components with dtype, shape and bytes; or, in an element's place, the error that it met.
+// What travels: one element or one whole batch, its components with dtype, shape and bytes; or, in its place, the error that it
+// met.
 #ifndef FASTGEN_CORE_FRAME_H_
 #define FASTGEN_CORE_FRAME_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "fastgen/core/block.h"
@@ -18,9 +20,14 @@ struct Component {
   enum class Storage : std::uint8_t {
     kNone = 0,     // nothing yet
     kInline = 1,   // `byte_size` bytes in `inline_bytes`
-    kBlock = 2,    // `byte_size` bytes at block->data()
-    kStrings = 3,  // a table of strings in the block, see StringTable
-    kOpaque = 4,   // the block is a tensor of the other side, which only it can open
+    kBlock = 2,    // `byte_size` bytes at held.data, in held.block
+    kStrings = 3,  // held.data is a StringTable; table and texts live as long as held.block
+    kOpaque = 4,   // held.block is a tensor of the other side, which only it can open
+  };
+
+  struct Held {
+    Block* block;
+    std::byte* data;
   };
 
   static constexpr std::size_t kInlineBytes = 16;
@@ -32,7 +39,7 @@ struct Component {
   std::uint64_t byte_size;
   union {
     alignas(16) std::byte inline_bytes[kInlineBytes];
-    Block* block;
+    Held held;
   };
   union {
     std::int64_t inline_dims[kInlineRank];
@@ -56,25 +63,26 @@ struct Component {
     return product;
   }
 
-  const std::byte* bytes() const { return storage == Storage::kInline ? inline_bytes : block->data(); }
+  const std::byte* bytes() const { return storage == Storage::kInline ? inline_bytes : held.data; }
 
-  /// Takes over the block's reference.
-  void SetBlock(Storage how, BlockRef owned, std::uint64_t size) {
+  /// Takes over the block's reference. The bytes begin at `data`, by default where the block's do.
+  void SetBlock(Storage how, BlockRef owned, std::uint64_t size, std::byte* data = nullptr) {
     storage = how;
     byte_size = size;
-    block = owned.release();
+    held.data = data != nullptr ? data : owned->data();
+    held.block = owned.release();
   }
 
   /// Hands the block to the caller; the component keeps its shape.
   BlockRef TakeBlock() {
-    BlockRef taken(block);
+    BlockRef taken(held.block);
     storage = Storage::kNone;
     return taken;
   }
 
   /// Drops what is held: empty again.
   void Clear() {
-    if (storage >= Storage::kBlock) block->Unref();
+    if (storage >= Storage::kBlock) held.block->Unref();
     if (rank > kInlineRank) delete[] heap_dims;
     storage = Storage::kNone;
     rank = 0;
@@ -84,30 +92,49 @@ struct Component {
 static_assert(sizeof(Component) == 64, "one cache line a component");
 static_assert(std::is_trivially_destructible_v<Component>, "slots are released as raw memory");
 
-/// How the strings of a component lie in its block: `count` end offsets, counted from the first byte after the table, then the
-/// strings' bytes, one after the other. Reads only.
+/// How the strings of a component lie in memory: a table that says where each one is. The texts may follow the table, or lie
+/// wherever else the component's block keeps them alive. Not for other processes: these are pointers.
 class StringTable {
  public:
-  StringTable(const std::byte* base, std::size_t count)
-      : ends_(reinterpret_cast<const std::uint64_t*>(base)), text_(base + SizeOfTable(count)) {}
+  struct Entry {
+    const char* data;
+    std::uint64_t size;
+  };
 
-  static constexpr std::size_t SizeOfTable(std::size_t count) { return count * sizeof(std::uint64_t); }
+  explicit StringTable(const std::byte* base) : entries_(reinterpret_cast<const Entry*>(base)) {}
 
-  const char* data(std::size_t i) const { return reinterpret_cast<const char*>(text_) + Begin(i); }
-  std::size_t size(std::size_t i) const { return ends_[i] - Begin(i); }
+  static constexpr std::size_t SizeOfTable(std::size_t count) { return count * sizeof(Entry); }
+
+  const char* data(std::size_t i) const { return entries_[i].data; }
+  std::size_t size(std::size_t i) const { return entries_[i].size; }
 
  private:
-  std::size_t Begin(std::size_t i) const { return i == 0 ? 0 : ends_[i - 1]; }
-
-  const std::uint64_t* ends_;
-  const std::byte* text_;
+  const Entry* entries_;
 };
 
-/// One element or one error. All-zero bytes are an empty frame.
+/// Fills a table whose texts follow it, in memory of SizeOfTable(count) bytes and the texts' own.
+class StringTableWriter {
+ public:
+  StringTableWriter(std::byte* base, std::size_t count)
+      : entry_(reinterpret_cast<StringTable::Entry*>(base)),
+        text_(reinterpret_cast<char*>(base) + StringTable::SizeOfTable(count)) {}
+
+  void Append(const char* data, std::size_t size) {
+    std::memcpy(text_, data, size);
+    *entry_++ = {text_, size};
+    text_ += size;
+  }
+
+ private:
+  StringTable::Entry* entry_;
+  char* text_;
+};
+
+/// One element, one batch, or one error. All-zero bytes are an empty frame.
 struct Frame {
   Component* components;       // as many as the signature has
   std::uint32_t num_components;
-  bool is_source_element;      // counts as one of the source's elements (an error out of the source itself does not)
+  std::uint64_t elements;      // how many of the source's elements went into it (none for an error out of the source itself)
   Status* error;               // owned; when set, the components are empty
   std::uint64_t byte_size;     // of all components: what the frame costs while it waits; unchanged from Publish() to Release()
 
@@ -121,7 +148,7 @@ struct Frame {
     delete error;
     error = nullptr;
     byte_size = 0;
-    is_source_element = true;
+    elements = 0;
   }
 };
 

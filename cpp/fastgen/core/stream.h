@@ -18,7 +18,7 @@
 namespace fastgen {
 
 /// Raise when anything changes that both libraries see: this file, frame.h, block.h, status.h, counters.h.
-inline constexpr std::uint64_t kStreamInterfaceVersion = 1;
+inline constexpr std::uint64_t kStreamInterfaceVersion = 2;
 
 /// Lets another thread end a wait in Stream::Next().
 class CancellationToken {
@@ -61,6 +61,17 @@ class Stream {
   virtual Statistics statistics() const = 0;
 };
 
+/// What a stream delivers of its source.
+struct Delivery {
+  /// Elements in a frame, along a new first axis; 0 for frames of one element without that axis.
+  std::int64_t batch_size = 0;
+  /// Whether a last batch that is not full is dropped.
+  bool drop_remainder = false;
+  /// How often the source is called, one pass after the other; -1 for ever, or until a pass has no element. A batch may hold
+  /// elements of several passes.
+  std::int64_t passes = 1;
+};
+
 /// What the user handed over; lives as long as anything holds it. All methods may be called from any thread.
 class Source {
  public:
@@ -69,8 +80,8 @@ class Source {
   /// The name under which SourceProvider::Find() finds it while it lives.
   virtual const std::string& key() const = 0;
 
-  /// A new pass over the source. `arguments` are what the callable will get, taken over by the stream.
-  virtual std::unique_ptr<Stream> Open(std::vector<Component> arguments) = 0;
+  /// A stream of the source's elements. `arguments` are what the callable will get, taken over by the stream.
+  virtual std::unique_ptr<Stream> Open(std::vector<Component> arguments, const Delivery& delivery) = 0;
 };
 
 /// Where sources are found by key.

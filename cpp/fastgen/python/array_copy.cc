@@ -1,10 +1,7 @@
 #include "fastgen/python/array_copy.h"
 
 #include <cstring>
-#include <new>
-#include <vector>
 
-#include "fastgen/core/slab_pool.h"
 #include "fastgen/python/gil.h"
 
 namespace fastgen {
@@ -13,27 +10,6 @@ namespace {
 /// From here on the GIL is freed for the copy. Below, taking it back from a busy thread (up to 5 ms by default, see
 /// sys.setswitchinterval) would cost more than the copy.
 constexpr std::size_t kLargeCopy = std::size_t{256} << 10;
-
-std::byte* AllocateBlock(Component::Storage how, std::size_t bytes, Component* out) {
-  try {
-    out->SetBlock(how, SlabPool::Global().Get(bytes), bytes);
-    return out->block->data();
-  } catch (const std::bad_alloc&) {
-    PyErr_NoMemory();
-    return nullptr;
-  }
-}
-
-/// Null with MemoryError set when there is no memory. No C++ exception leaves this file: it would pass by the references that its
-/// callers have to drop.
-std::byte* Allocate(std::size_t bytes, Component* out) {
-  out->byte_size = bytes;
-  if (bytes <= Component::kInlineBytes) {
-    out->storage = Component::Storage::kInline;
-    return out->inline_bytes;
-  }
-  return AllocateBlock(Component::Storage::kBlock, bytes, out);
-}
 
 /// NumPy's own copy: strides, byte order and casts.
 bool CopyByNumpy(PyArrayObject* array, PyArray_Descr* descr, std::byte* to) {
@@ -46,87 +22,36 @@ bool CopyByNumpy(PyArrayObject* array, PyArray_Descr* descr, std::byte* to) {
   return copied;
 }
 
-bool CopyHeldArray(PyArrayObject* array, PyArray_Descr* descr, DType dtype, Component* out) {
-  const int rank = PyArray_NDIM(array);
-  out->dtype = dtype;
-  std::int64_t* dims = out->SetRank(rank);
-  for (int axis = 0; axis < rank; ++axis) dims[axis] = PyArray_DIM(array, axis);
-  const std::size_t bytes =
-      static_cast<std::size_t>(PyArray_SIZE(array)) * static_cast<std::size_t>(PyDataType_ELSIZE(descr));
-  std::byte* to = Allocate(bytes, out);
-  if (to == nullptr) return false;
-  const bool same_type = PyArray_DESCR(array) == descr || PyArray_EquivTypes(PyArray_DESCR(array), descr);
-  if (!same_type || !PyArray_IS_C_CONTIGUOUS(array)) return CopyByNumpy(array, descr, to);
-  const void* from = PyArray_DATA(array);
-  if (bytes >= kLargeCopy) {
-    WithoutGil([=] { std::memcpy(to, from, bytes); });  // safe: the caller holds the array
-  } else {
-    std::memcpy(to, from, bytes);
-  }
-  return true;
-}
-
 }  // namespace
 
-bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, DType dtype, Component* out) {
-  // While the GIL is free another thread may drop the reference that the array came from (out of a dict, say).
-  Py_INCREF(array);
-  const bool copied = CopyHeldArray(array, descr, dtype, out);
-  Py_DECREF(array);
-  return copied;
+std::size_t BytesAs(PyArrayObject* array, PyArray_Descr* descr) {
+  return static_cast<std::size_t>(PyArray_SIZE(array)) * static_cast<std::size_t>(PyDataType_ELSIZE(descr));
 }
 
-bool CopyStrings(PyObject* const* strings, std::size_t count, Component* out) {
-  struct Text {
-    const char* data;
-    Py_ssize_t size;
-  };
-  // Most components are one string; no allocation for those.
-  Text single;
-  std::vector<Text> many;
-  Text* texts = &single;
-  if (count != 1) {
-    many.resize(count);
-    texts = many.data();
-  }
-  std::size_t total = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    Text& text = texts[i];
-    if (PyBytes_Check(strings[i])) {
-      text = {PyBytes_AS_STRING(strings[i]), PyBytes_GET_SIZE(strings[i])};
-    } else if (PyUnicode_Check(strings[i])) {
-      text.data = PyUnicode_AsUTF8AndSize(strings[i], &text.size);
-      if (text.data == nullptr) return false;
-    } else {
-      PyErr_Format(PyExc_TypeError, "Unsupported object type %s", Py_TYPE(strings[i])->tp_name);
-      return false;
-    }
-    total += static_cast<std::size_t>(text.size);
-  }
-  const std::size_t table = StringTable::SizeOfTable(count);
-  out->dtype = DType::kString;
-  std::byte* const base = AllocateBlock(Component::Storage::kStrings, table + total, out);
-  if (base == nullptr) return false;
-  auto* ends = reinterpret_cast<std::uint64_t*>(base);
-  std::byte* to = base + table;
-  const auto copy = [&] {
-    std::uint64_t end = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto size = static_cast<std::size_t>(texts[i].size);
-      std::memcpy(to + end, texts[i].data, size);
-      ends[i] = end += size;
-    }
-  };
-  if (total < kLargeCopy) {
-    copy();
+bool HoldsBytesOf(PyArrayObject* array, PyArray_Descr* descr) {
+  const bool same_type = PyArray_DESCR(array) == descr || PyArray_EquivTypes(PyArray_DESCR(array), descr);
+  return same_type && PyArray_IS_C_CONTIGUOUS(array);
+}
+
+bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, std::byte* to) {
+  const void* const from = PyArray_DATA(array);
+  const std::size_t bytes = BytesAs(array, descr);
+  const bool plain = HoldsBytesOf(array, descr);
+  if (plain && from == to) return true;
+  if (plain && bytes < kLargeCopy) {
+    std::memmove(to, from, bytes);
     return true;
   }
-  // While the GIL is free another thread may empty the list that the strings came from.
-  const std::vector<PyObject*> held(strings, strings + count);
-  for (PyObject* string : held) Py_INCREF(string);
-  WithoutGil(copy);  // safe: the strings are held, and strings never change
-  for (PyObject* string : held) Py_DECREF(string);
-  return true;
+  // NumPy may free the GIL too; and then another thread may drop the reference that the array came from (out of a dict, say).
+  Py_INCREF(array);
+  bool copied = true;
+  if (plain) {
+    WithoutGil([=] { std::memmove(to, from, bytes); });
+  } else {
+    copied = CopyByNumpy(array, descr, to);
+  }
+  Py_DECREF(array);
+  return copied;
 }
 
 }  // namespace fastgen

@@ -1,19 +1,23 @@
-// From NumPy's memory into a component: the bytes of arrays and the text of strings.
+// From NumPy's memory to where a component's bytes shall lie.
 #ifndef FASTGEN_PYTHON_ARRAY_COPY_H_
 #define FASTGEN_PYTHON_ARRAY_COPY_H_
 
-#include "fastgen/core/frame.h"
+#include <cstddef>
+
 #include "fastgen/python/python_api.h"
 
 namespace fastgen {
 
-/// Copies an array of any layout into `out`, as values of `descr`, in C order; casts as `astype(descr)` does where the array's
-/// dtype is another. Needs the GIL; frees it while large bytes are copied. False with a Python exception set.
-bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, DType dtype, Component* out);
+/// The bytes of an array's values in C order, as values of `descr`.
+std::size_t BytesAs(PyArrayObject* array, PyArray_Descr* descr);
 
-/// Copies `count` strings (`str` as UTF-8, `bytes` as they are) into `out`, whose shape the caller has set. Needs the GIL. False
-/// when one is neither, with a Python exception set.
-bool CopyStrings(PyObject* const* strings, std::size_t count, Component* out);
+/// Whether an array's memory holds just those bytes: same dtype, byte order and layout.
+bool HoldsBytesOf(PyArrayObject* array, PyArray_Descr* descr);
+
+/// Copies an array of any layout to `to`, as values of `descr`, in C order; casts as `astype(descr)` does where the array's dtype is
+/// another. The two may overlap, and nothing is copied where the array lies at `to` already. Needs the GIL; frees it while large
+/// bytes are copied. False with a Python exception set.
+bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, std::byte* to);
 
 }  // namespace fastgen
 

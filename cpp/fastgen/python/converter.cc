@@ -6,19 +6,24 @@
 #include <type_traits>
 
 #include "fastgen/python/array_copy.h"
+#include "fastgen/python/batch.h"
+#include "fastgen/python/element_row.h"
 
 namespace fastgen {
 namespace {
 
-template <typename T>
-void StoreScalar(T value, DType dtype, Component* out) {
-  static_assert(sizeof(T) <= Component::kInlineBytes);
-  out->dtype = dtype;
-  out->SetRank(0);
-  out->storage = Component::Storage::kInline;
-  out->byte_size = sizeof(T);
-  std::memcpy(out->inline_bytes, &value, sizeof(T));
-}
+/// A leaf's place in a row.
+template <typename Row>
+struct Place {
+  Row& row;
+  std::size_t index;
+  DType dtype;
+
+  template <typename T>
+  bool Store(T value) {
+    return row.StoreScalar(index, dtype, value);
+  }
+};
 
 template <typename T>
 bool Fits(long long value) {
@@ -30,74 +35,67 @@ bool Fits(long long value) {
 }
 
 /// A Python int. NumPy makes it an int64 first and wraps what does not fit.
-template <typename T>
-bool StoreInteger(long long value, Rules rules, DType dtype, Component* out) {
+template <typename T, typename Row>
+bool StoreInteger(long long value, Rules rules, Place<Row> place) {
   if (rules != Rules::kNumpy && !Fits<T>(value)) return false;
-  StoreScalar(static_cast<T>(value), dtype, out);
-  return true;
+  return place.Store(static_cast<T>(value));
 }
 
 /// A Python int that becomes a float. Where the float cannot hold it exactly the rules differ, so that is declined.
-template <typename T>
-bool StoreIntegerAsFloat(long long value, DType dtype, Component* out) {
+template <typename T, typename Row>
+bool StoreIntegerAsFloat(long long value, Place<Row> place) {
   constexpr long long kExact = 1LL << std::numeric_limits<T>::digits;
   if (value > kExact || value < -kExact) return false;
-  StoreScalar(static_cast<T>(value), dtype, out);
-  return true;
+  return place.Store(static_cast<T>(value));
 }
 
-bool StorePythonInt(long long value, Rules rules, DType dtype, Component* out) {
-  switch (dtype) {
-    case DType::kInt8: return StoreInteger<std::int8_t>(value, rules, dtype, out);
-    case DType::kInt16: return StoreInteger<std::int16_t>(value, rules, dtype, out);
-    case DType::kInt32: return StoreInteger<std::int32_t>(value, rules, dtype, out);
-    case DType::kInt64: return StoreInteger<std::int64_t>(value, rules, dtype, out);
-    case DType::kUint8: return StoreInteger<std::uint8_t>(value, rules, dtype, out);
-    case DType::kUint16: return StoreInteger<std::uint16_t>(value, rules, dtype, out);
-    case DType::kUint32: return StoreInteger<std::uint32_t>(value, rules, dtype, out);
-    case DType::kUint64: return StoreInteger<std::uint64_t>(value, rules, dtype, out);
-    case DType::kFloat32: return StoreIntegerAsFloat<float>(value, dtype, out);
-    case DType::kFloat64: return StoreIntegerAsFloat<double>(value, dtype, out);
+template <typename Row>
+bool StorePythonInt(long long value, Rules rules, Place<Row> place) {
+  switch (place.dtype) {
+    case DType::kInt8: return StoreInteger<std::int8_t>(value, rules, place);
+    case DType::kInt16: return StoreInteger<std::int16_t>(value, rules, place);
+    case DType::kInt32: return StoreInteger<std::int32_t>(value, rules, place);
+    case DType::kInt64: return StoreInteger<std::int64_t>(value, rules, place);
+    case DType::kUint8: return StoreInteger<std::uint8_t>(value, rules, place);
+    case DType::kUint16: return StoreInteger<std::uint16_t>(value, rules, place);
+    case DType::kUint32: return StoreInteger<std::uint32_t>(value, rules, place);
+    case DType::kUint64: return StoreInteger<std::uint64_t>(value, rules, place);
+    case DType::kFloat32: return StoreIntegerAsFloat<float>(value, place);
+    case DType::kFloat64: return StoreIntegerAsFloat<double>(value, place);
     case DType::kBool:
-      if (rules != Rules::kNumpy) return false;
-      StoreScalar(value != 0, dtype, out);
-      return true;
+      return rules == Rules::kNumpy && place.Store(value != 0);
     default: return false;
   }
 }
 
 /// A Python float that NumPy truncates to an integer; only where the result is defined.
-template <typename T>
-bool StoreTruncated(double value, DType dtype, Component* out) {
+template <typename T, typename Row>
+bool StoreTruncated(double value, Place<Row> place) {
   const double truncated = std::trunc(value);
   // Written so that NaN fails. Above 2^53 neighbouring limits round to the same double; those are declined.
   constexpr double kLimit = 9007199254740992.0;
   if (!(std::abs(truncated) < kLimit) || !Fits<T>(static_cast<long long>(truncated))) return false;
-  StoreScalar(static_cast<T>(truncated), dtype, out);
-  return true;
+  return place.Store(static_cast<T>(truncated));
 }
 
-bool StorePythonFloat(double value, Rules rules, DType dtype, Component* out) {
-  if (dtype == DType::kFloat64) {
-    StoreScalar(value, dtype, out);
-    return true;
-  }
-  if (dtype == DType::kFloat32) {
+template <typename Row>
+bool StorePythonFloat(double value, Rules rules, Place<Row> place) {
+  if (place.dtype == DType::kFloat64) return place.Store(value);
+  if (place.dtype == DType::kFloat32) {
     // NumPy warns where a finite value overflows.
     if (std::isfinite(value) && std::abs(value) > std::numeric_limits<float>::max()) return false;
-    StoreScalar(static_cast<float>(value), dtype, out);
-    return true;
+    return place.Store(static_cast<float>(value));
   }
   if (rules != Rules::kNumpy) return false;
-  switch (dtype) {
-    case DType::kInt8: return StoreTruncated<std::int8_t>(value, dtype, out);
-    case DType::kInt16: return StoreTruncated<std::int16_t>(value, dtype, out);
-    case DType::kInt32: return StoreTruncated<std::int32_t>(value, dtype, out);
-    case DType::kInt64: return StoreTruncated<std::int64_t>(value, dtype, out);
-    case DType::kUint8: return StoreTruncated<std::uint8_t>(value, dtype, out);
-    case DType::kUint16: return StoreTruncated<std::uint16_t>(value, dtype, out);
-    case DType::kUint32: return StoreTruncated<std::uint32_t>(value, dtype, out);
-    case DType::kUint64: return StoreTruncated<std::uint64_t>(value, dtype, out);
+  switch (place.dtype) {
+    case DType::kInt8: return StoreTruncated<std::int8_t>(value, place);
+    case DType::kInt16: return StoreTruncated<std::int16_t>(value, place);
+    case DType::kInt32: return StoreTruncated<std::int32_t>(value, place);
+    case DType::kInt64: return StoreTruncated<std::int64_t>(value, place);
+    case DType::kUint8: return StoreTruncated<std::uint8_t>(value, place);
+    case DType::kUint16: return StoreTruncated<std::uint16_t>(value, place);
+    case DType::kUint32: return StoreTruncated<std::uint32_t>(value, place);
+    case DType::kUint64: return StoreTruncated<std::uint64_t>(value, place);
     default: return false;
   }
 }
@@ -115,19 +113,20 @@ bool IsPlain(PyObject* value) {
 bool IsText(PyObject* value) { return PyUnicode_CheckExact(value) || PyBytes_CheckExact(value); }
 
 /// A list of strings, which NumPy would make an array of rank 1.
-bool ConvertListOfStrings(const ComponentSpec& spec, PyObject* list, Component* out) {
+template <typename Row>
+bool ConvertListOfStrings(const ComponentSpec& spec, std::size_t index, PyObject* list, Row& row) {
   const Py_ssize_t size = PyList_GET_SIZE(list);
-  const std::int64_t length = size;
+  const npy_intp length = size;
   if (size == 0 || !spec.Accepts(1, &length)) return false;
   for (Py_ssize_t i = 0; i < size; ++i) {
     if (!IsText(PyList_GET_ITEM(list, i))) return false;
   }
-  *out->SetRank(1) = length;
-  return CopyStrings(reinterpret_cast<PyListObject*>(list)->ob_item, static_cast<std::size_t>(size), out);
+  return row.StoreStrings(index, 1, &length, reinterpret_cast<PyListObject*>(list)->ob_item, static_cast<std::size_t>(size));
 }
 
 /// An array of Python objects, all of them strings.
-bool ConvertArrayOfStrings(const ComponentSpec& spec, PyArrayObject* array, Component* out) {
+template <typename Row>
+bool ConvertArrayOfStrings(const ComponentSpec& spec, std::size_t index, PyArrayObject* array, Row& row) {
   if (PyArray_TYPE(array) != NPY_OBJECT || !PyArray_IS_C_CONTIGUOUS(array)) return false;
   if (!spec.Accepts(PyArray_NDIM(array), PyArray_DIMS(array))) return false;
   auto* items = static_cast<PyObject**>(PyArray_DATA(array));
@@ -135,58 +134,61 @@ bool ConvertArrayOfStrings(const ComponentSpec& spec, PyArrayObject* array, Comp
   for (std::size_t i = 0; i < count; ++i) {
     if (items[i] == nullptr || !(PyUnicode_Check(items[i]) || PyBytes_Check(items[i]))) return false;
   }
-  std::int64_t* dims = out->SetRank(PyArray_NDIM(array));
-  for (int axis = 0; axis < PyArray_NDIM(array); ++axis) dims[axis] = PyArray_DIM(array, axis);
-  return CopyStrings(items, count, out);
+  return row.StoreStrings(index, PyArray_NDIM(array), PyArray_DIMS(array), items, count);
 }
 
-bool ConvertText(const ComponentSpec& spec, PyObject* value, Component* out) {
-  if (IsText(value)) {
-    if (!spec.Accepts<std::int64_t>(0, nullptr)) return false;
-    out->SetRank(0);
-    return CopyStrings(&value, 1, out);
-  }
-  if (PyList_CheckExact(value)) return ConvertListOfStrings(spec, value, out);
-  if (PyArray_CheckExact(value)) return ConvertArrayOfStrings(spec, reinterpret_cast<PyArrayObject*>(value), out);
+template <typename Row>
+bool ConvertText(const ComponentSpec& spec, std::size_t index, PyObject* value, Row& row) {
+  if (IsText(value)) return spec.Accepts<npy_intp>(0, nullptr) && row.StoreStrings(index, 0, nullptr, &value, 1);
+  if (PyList_CheckExact(value)) return ConvertListOfStrings(spec, index, value, row);
+  if (PyArray_CheckExact(value)) return ConvertArrayOfStrings(spec, index, reinterpret_cast<PyArrayObject*>(value), row);
   return false;
+}
+
+/// Whether the one reference by which a container holds a value is the only one.
+bool HeldOnceBy(bool container_is_ours, PyObject* value) { return container_is_ours && Py_REFCNT(value) == 1; }
+
+/// What a frame costs while it waits.
+void SumBytes(Frame* frame) {
+  std::uint64_t bytes = 0;
+  for (std::uint32_t i = 0; i < frame->num_components; ++i) bytes += frame->components[i].byte_size;
+  frame->byte_size = bytes;
 }
 
 }  // namespace
 
-bool Converter::TryConvert(PyObject* element, Frame* frame) const {
+template <typename Row>
+bool Converter::TryConvert(PyObject* element, Row& row) const {
   if (rules_ == Rules::kNever) return false;
-  if (!ConvertNode(structure_, element, frame)) {
-    PyErr_Clear();
-    frame->Clear();
-    return false;
-  }
-  std::uint64_t bytes = 0;
-  for (std::uint32_t i = 0; i < frame->num_components; ++i) bytes += frame->components[i].byte_size;
-  frame->byte_size = bytes;
-  return true;
+  if (ConvertNode(structure_, element, HeldOnceBy(true, element), row)) return true;
+  PyErr_Clear();
+  return false;
 }
 
-bool Converter::ConvertNode(const Structure& node, PyObject* value, Frame* frame) const {
+template <typename Row>
+bool Converter::ConvertNode(const Structure& node, PyObject* value, bool ours, Row& row) const {
   switch (node.kind) {
     case Structure::Kind::kLeaf:
-      return ConvertLeaf(leaves_[node.leaf], value, &frame->components[node.leaf]);
+      return ConvertLeaf(node.leaf, value, ours, row);
     case Structure::Kind::kTuple:
     case Structure::Kind::kNamedTuple: {
       const bool right_type =
           node.kind == Structure::Kind::kTuple ? PyTuple_CheckExact(value) : Py_TYPE(value) == node.type;
       if (!right_type || static_cast<std::size_t>(PyTuple_GET_SIZE(value)) != node.children.size()) return false;
       for (std::size_t i = 0; i < node.children.size(); ++i) {
-        if (!ConvertNode(node.children[i], PyTuple_GET_ITEM(value, static_cast<Py_ssize_t>(i)), frame)) return false;
+        PyObject* const item = PyTuple_GET_ITEM(value, static_cast<Py_ssize_t>(i));
+        if (!ConvertNode(node.children[i], item, HeldOnceBy(ours, item), row)) return false;
       }
       return true;
     }
     case Structure::Kind::kDict: {
       if (Py_TYPE(value) != node.type || static_cast<std::size_t>(PyDict_Size(value)) != node.children.size()) return false;
       for (std::size_t i = 0; i < node.children.size(); ++i) {
-        PyObject* item = PyDict_GetItemWithError(value, node.keys[i]);  // borrowed
+        PyObject* const item = PyDict_GetItemWithError(value, node.keys[i]);  // borrowed
         if (item == nullptr) return false;
+        const bool held_once = HeldOnceBy(ours, item);
         Py_INCREF(item);  // converting may free the GIL, and another thread may then empty the dict
-        const bool converted = ConvertNode(node.children[i], item, frame);
+        const bool converted = ConvertNode(node.children[i], item, held_once, row);
         Py_DECREF(item);
         if (!converted) return false;
       }
@@ -196,36 +198,34 @@ bool Converter::ConvertNode(const Structure& node, PyObject* value, Frame* frame
   return false;
 }
 
-bool Converter::ConvertLeaf(const Leaf& leaf, PyObject* value, Component* out) const {
+template <typename Row>
+bool Converter::ConvertLeaf(std::size_t index, PyObject* value, bool ours, Row& row) const {
+  const Leaf& leaf = leaves_[index];
   const ComponentSpec& spec = leaf.spec;
-  if (spec.dtype == DType::kString) return ConvertText(spec, value, out);
+  Place<Row> place{row, index, spec.dtype};
+  if (spec.dtype == DType::kString) return ConvertText(spec, index, value, row);
   if (leaf.descr == nullptr) return false;
-  if (PyArray_Check(value)) return ConvertArray(leaf, reinterpret_cast<PyArrayObject*>(value), out);
+  if (PyArray_Check(value)) return ConvertArray(index, reinterpret_cast<PyArrayObject*>(value), ours, row);
 
-  const bool scalar_fits = spec.Accepts<std::int64_t>(0, nullptr);
+  const bool scalar_fits = spec.Accepts<npy_intp>(0, nullptr);
   if (PyLong_CheckExact(value)) {
     int overflow = 0;
     const long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
-    return scalar_fits && overflow == 0 && StorePythonInt(number, rules_, spec.dtype, out);
+    return scalar_fits && overflow == 0 && StorePythonInt(number, rules_, place);
   }
   if (PyFloat_CheckExact(value)) {
-    return scalar_fits && StorePythonFloat(PyFloat_AS_DOUBLE(value), rules_, spec.dtype, out);
+    return scalar_fits && StorePythonFloat(PyFloat_AS_DOUBLE(value), rules_, place);
   }
   if (PyBool_Check(value)) {
     if (!scalar_fits) return false;
-    if (spec.dtype == DType::kBool) {
-      StoreScalar(value == Py_True, spec.dtype, out);
-      return true;
-    }
-    return rules_ == Rules::kNumpy && StorePythonInt(value == Py_True, rules_, spec.dtype, out);
+    if (spec.dtype == DType::kBool) return place.Store(value == Py_True);
+    return rules_ == Rules::kNumpy && StorePythonInt(value == Py_True, rules_, place);
   }
   if (leaf.scalar != nullptr && Py_TYPE(value) == leaf.scalar) {
     if (!scalar_fits) return false;
-    out->dtype = spec.dtype;
-    out->SetRank(0);
-    out->storage = Component::Storage::kInline;
-    out->byte_size = static_cast<std::uint64_t>(PyDataType_ELSIZE(leaf.descr));
-    PyArray_ScalarAsCtype(value, out->inline_bytes);
+    std::byte* const to = row.Room(index, spec.dtype, 0, nullptr, static_cast<std::size_t>(PyDataType_ELSIZE(leaf.descr)));
+    if (to == nullptr) return false;
+    PyArray_ScalarAsCtype(value, to);
     return true;
   }
   // Eager tensors, lists of numbers, other NumPy scalars: NumPy makes arrays of them. With the other rules a cast may have to be
@@ -233,12 +233,14 @@ bool Converter::ConvertLeaf(const Leaf& leaf, PyObject* value, Component* out) c
   if (rules_ != Rules::kNumpy || !IsPlain(value)) return false;
   PyObject* array = PyArray_FROM_O(value);
   if (array == nullptr) return false;
-  const bool converted = ConvertArray(leaf, reinterpret_cast<PyArrayObject*>(array), out);
+  const bool converted = ConvertArray(index, reinterpret_cast<PyArrayObject*>(array), HeldOnceBy(true, array), row);
   Py_DECREF(array);
   return converted;
 }
 
-bool Converter::ConvertArray(const Leaf& leaf, PyArrayObject* array, Component* out) const {
+template <typename Row>
+bool Converter::ConvertArray(std::size_t index, PyArrayObject* array, bool ours, Row& row) const {
+  const Leaf& leaf = leaves_[index];
   if (leaf.descr == nullptr || !leaf.spec.Accepts(PyArray_NDIM(array), PyArray_DIMS(array))) return false;
   PyArray_Descr* descr = PyArray_DESCR(array);
   if (descr != leaf.descr && !PyArray_EquivTypes(descr, leaf.descr)) {
@@ -246,7 +248,31 @@ bool Converter::ConvertArray(const Leaf& leaf, PyArrayObject* array, Component* 
     // warnings are errors: CopyArray() then fails, and the exception is cleared.
     if (rules_ != Rules::kNumpy || !IsNumeric(descr) || !IsNumeric(leaf.descr)) return false;
   }
-  return CopyArray(array, leaf.descr, leaf.spec.dtype, out);
+  const std::size_t bytes = BytesAs(array, leaf.descr);
+  if (ours && HoldsBytesOf(array, leaf.descr) && row.Adopt(index, leaf.spec.dtype, array, bytes)) return true;
+  std::byte* const to = row.Room(index, leaf.spec.dtype, PyArray_NDIM(array), PyArray_DIMS(array), bytes);
+  return to != nullptr && CopyArray(array, leaf.descr, to);
+}
+
+template <typename Row>
+bool Converter::ConvertPrepared(PyObject* sequence, Row& row) const {
+  if (!PyList_CheckExact(sequence) || static_cast<std::size_t>(PyList_GET_SIZE(sequence)) != leaves_.size()) {
+    PyErr_SetString(PyExc_SystemError, "fastgen: a prepared element must be a list of one value for each component");
+    return false;
+  }
+  for (std::size_t i = 0; i < leaves_.size(); ++i) {
+    PyObject* const value = PyList_GET_ITEM(sequence, static_cast<Py_ssize_t>(i));
+    if (!ConvertPreparedComponent(i, value, HeldOnceBy(Py_REFCNT(sequence) == 1, value), row)) return false;
+  }
+  return true;
+}
+
+template <typename Row>
+bool Converter::ConvertPreparedComponent(std::size_t index, PyObject* value, bool ours, Row& row) const {
+  if (!PyArray_Check(value)) return false;
+  auto* const array = reinterpret_cast<PyArrayObject*>(value);
+  const ComponentSpec& spec = leaves_[index].spec;
+  return spec.dtype == DType::kString ? ConvertArrayOfStrings(spec, index, array, row) : ConvertArray(index, array, ours, row);
 }
 
 bool Converter::FillFromPrepared(PyObject* sequence, Frame* frame) const {
@@ -254,7 +280,7 @@ bool Converter::FillFromPrepared(PyObject* sequence, Frame* frame) const {
     PyErr_SetString(PyExc_SystemError, "fastgen: a prepared element must be a list of one value for each component");
     return false;
   }
-  frame->byte_size = 0;
+  ElementRow row(frame);
   bool filled = true;
   for (std::size_t i = 0; i < leaves_.size(); ++i) {
     PyObject* value = PyList_GET_ITEM(sequence, static_cast<Py_ssize_t>(i));
@@ -266,13 +292,10 @@ bool Converter::FillFromPrepared(PyObject* sequence, Frame* frame) const {
       out->dtype = leaf.spec.dtype;
       out->SetBlock(Component::Storage::kOpaque, BlockRef(block), block->size());
     } else if (filled) {
-      auto* array = reinterpret_cast<PyArrayObject*>(value);
-      filled = PyArray_Check(value) && (leaf.spec.dtype == DType::kString
-                                            ? ConvertArrayOfStrings(leaf.spec, array, out)
-                                            : ConvertArray(leaf, array, out));
+      filled = ConvertPreparedComponent(i, value, HeldOnceBy(Py_REFCNT(sequence) == 1, value), row);
     }
-    frame->byte_size += out->byte_size;
   }
+  SumBytes(frame);
   if (!filled) {
     if (PyErr_Occurred() == nullptr) {
       PyErr_SetString(PyExc_SystemError, "fastgen: a prepared component does not have the dtype or shape of its signature");
@@ -280,6 +303,19 @@ bool Converter::FillFromPrepared(PyObject* sequence, Frame* frame) const {
     frame->Clear();
   }
   return filled;
+}
+
+template bool Converter::TryConvert(PyObject*, Batch&) const;
+template bool Converter::ConvertPrepared(PyObject*, Batch&) const;
+
+bool Converter::TryConvert(PyObject* element, Frame* frame) const {
+  ElementRow row(frame);
+  if (!TryConvert(element, row)) {
+    frame->Clear();
+    return false;
+  }
+  SumBytes(frame);
+  return true;
 }
 
 }  // namespace fastgen

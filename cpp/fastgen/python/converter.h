@@ -1,4 +1,5 @@
-// From what a source yields to the components of a frame, for the values that are common.
+// From what a source yields to the components of a row, for the values that are common. A row is where the components of one
+// element go: a frame of its own (ElementRow), or the next row of a batch (Batch).
 //
 // The rule that makes this simple to trust: a conversion here either does exactly what TensorFlow's own routines would do, or
 // declines without side effects; what is declined goes the long way through those routines (python/fastgen/_elements.py), which
@@ -7,11 +8,12 @@
 #define FASTGEN_PYTHON_CONVERTER_H_
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "fastgen/core/frame.h"
-#include "fastgen/core/signature.h"
 #include "fastgen/python/python_api.h"
+#include "fastgen/python/structure.h"
 
 namespace fastgen {
 
@@ -23,24 +25,6 @@ enum class Rules {
   kNever,   // composite components: nothing is converted here
 };
 
-/// How components are packed into an element. References are borrowed: the owner of the converter keeps them.
-struct Structure {
-  enum class Kind { kLeaf, kTuple, kNamedTuple, kDict };
-
-  Kind kind = Kind::kLeaf;
-  std::size_t leaf = 0;              // kLeaf: which component
-  PyTypeObject* type = nullptr;      // kNamedTuple, kDict: the exact type that an element must have
-  std::vector<PyObject*> keys;       // kDict, in the order of the children
-  std::vector<Structure> children;
-};
-
-/// What one component must become, with NumPy's name for its dtype.
-struct Leaf {
-  ComponentSpec spec;
-  PyArray_Descr* descr = nullptr;    // borrowed; null for types that NumPy does not know
-  PyTypeObject* scalar = nullptr;    // borrowed: the type of NumPy's scalars of this dtype, where there is one of its own
-};
-
 /// Knows a signature; immutable. All methods need the GIL.
 class Converter {
  public:
@@ -48,19 +32,34 @@ class Converter {
       : structure_(std::move(structure)), leaves_(std::move(leaves)), rules_(rules) {}
 
   std::size_t num_components() const { return leaves_.size(); }
+  const std::vector<Leaf>& leaves() const { return leaves_; }
 
-  /// Fills the frame and says true; or declines: false, no Python exception set, and the frame cleared.
+  /// Fills the row and says true; or declines: false, no Python exception set, and the row perhaps half filled.
+  template <typename Row>
+  bool TryConvert(PyObject* element, Row& row) const;
+
+  /// Fills the row from one value for each component, as the long way left them: NumPy arrays of exactly the component's dtype.
+  /// False with a Python exception set, or without one where the row declined it.
+  template <typename Row>
+  bool ConvertPrepared(PyObject* sequence, Row& row) const;
+
+  /// As the first, into a frame of its own, which is empty where it declines.
   bool TryConvert(PyObject* element, Frame* frame) const;
 
-  /// Fills the frame from one value for each component, as the long way left them: a NumPy array of exactly the component's
-  /// dtype, or an int that is the address of a Block which holds a tensor of the shim's. Takes over those blocks. False with a
-  /// Python exception set.
+  /// As ConvertPrepared(), into a frame of its own; a value may also be an int that is the address of a Block which holds a tensor
+  /// of the shim's. Takes over those blocks. False with a Python exception set.
   bool FillFromPrepared(PyObject* sequence, Frame* frame) const;
 
  private:
-  bool ConvertNode(const Structure& node, PyObject* value, Frame* frame) const;
-  bool ConvertLeaf(const Leaf& leaf, PyObject* value, Component* out) const;
-  bool ConvertArray(const Leaf& leaf, PyArrayObject* array, Component* out) const;
+  // `ours`: whether the one reference by which we hold a value is the only one, so that nobody can see or change it after us.
+  template <typename Row>
+  bool ConvertNode(const Structure& node, PyObject* value, bool ours, Row& row) const;
+  template <typename Row>
+  bool ConvertLeaf(std::size_t index, PyObject* value, bool ours, Row& row) const;
+  template <typename Row>
+  bool ConvertPreparedComponent(std::size_t index, PyObject* value, bool ours, Row& row) const;
+  template <typename Row>
+  bool ConvertArray(std::size_t index, PyArrayObject* array, bool ours, Row& row) const;
 
   const Structure structure_;
   const std::vector<Leaf> leaves_;

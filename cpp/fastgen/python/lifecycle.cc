@@ -29,8 +29,13 @@ struct State {
   std::mutex mutex;
   std::vector<std::shared_ptr<Producer>> producers;  // started, and not yet gone
   std::vector<PyObject*> to_drop;
+  std::vector<std::vector<PyObject*>> texts_to_drop;
   bool drop_scheduled = false;
 };
+
+/// Whether texts wait to be dropped; so that producers need no lock to find that there are none. Relaxed on both sides: whoever
+/// misses it looks again soon, and the lock orders the rest.
+std::atomic<bool> texts_wait{false};
 
 State& state() {
   static auto* the_state = new State;
@@ -63,6 +68,20 @@ void AfterForkInChild() {
 int DropNowPending(void*) {
   DropNow();
   return 0;
+}
+
+/// The main thread drops what was collected as soon as it next runs bytecode. Should the interpreter's short list of pending
+/// calls be full, whoever collects or drops next comes round to it.
+void ScheduleDrop() {
+  if (Py_AddPendingCall(&DropNowPending, nullptr) == 0) return;
+  const std::lock_guard<std::mutex> lock(state().mutex);
+  state().drop_scheduled = false;
+}
+
+void DropTexts(const std::vector<std::vector<PyObject*>>& texts) {
+  for (const std::vector<PyObject*>& together : texts) {
+    for (PyObject* text : together) Py_DECREF(text);
+  }
 }
 
 }  // namespace
@@ -117,15 +136,34 @@ void DropLater(PyObject* object) {
     state().to_drop.push_back(object);
     schedule = !std::exchange(state().drop_scheduled, true);
   }
-  // The main thread runs it as soon as it next runs bytecode. Should the interpreter's short list of pending calls be full, the
-  // next DropLater() or DropNow() comes round to it.
-  if (schedule && Py_AddPendingCall(&DropNowPending, nullptr) != 0) {
+  if (schedule) ScheduleDrop();
+}
+
+void DropTextsLater(std::vector<PyObject*> texts) {
+  if (texts.empty() || Exiting()) return;
+  bool schedule = false;
+  {
     const std::lock_guard<std::mutex> lock(state().mutex);
-    state().drop_scheduled = false;
+    state().texts_to_drop.push_back(std::move(texts));
+    texts_wait.store(true, std::memory_order_relaxed);
+    schedule = !std::exchange(state().drop_scheduled, true);
   }
+  if (schedule) ScheduleDrop();
+}
+
+void DropTextsNow() {
+  if (!texts_wait.load(std::memory_order_relaxed)) return;
+  std::vector<std::vector<PyObject*>> texts;
+  {
+    const std::lock_guard<std::mutex> lock(state().mutex);
+    texts.swap(state().texts_to_drop);
+    texts_wait.store(false, std::memory_order_relaxed);
+  }
+  DropTexts(texts);
 }
 
 void DropNow() {
+  DropTextsNow();
   std::vector<PyObject*> objects;
   {
     const std::lock_guard<std::mutex> lock(state().mutex);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "fastgen/python/python_api.h"
 
@@ -36,8 +37,15 @@ void Unregister(const Producer* producer);
 /// without the GIL, also while the interpreter is going away.
 void DropLater(PyObject* object);
 
-/// Drops what DropLater() has collected. Call with the GIL, where arbitrary Python code may run.
+/// Drops what DropLater() and DropTextsLater() have collected. Call with the GIL, where arbitrary Python code may run.
 void DropNow();
+
+/// As DropLater(), for many objects that are `str` or `bytes` and nothing derived from them: to drop those runs no code of the
+/// user's, so that any producer may do it in passing.
+void DropTextsLater(std::vector<PyObject*> texts);
+
+/// Drops what DropTextsLater() has collected, if anything. Call with the GIL.
+void DropTextsNow();
 
 }  // namespace lifecycle
 }  // namespace fastgen

@@ -97,6 +97,17 @@ PyDataMem_Handler handler = {
 
 }  // namespace
 
+Block* SlabOf(PyArrayObject* array) {
+  if (!PyArray_CheckExact(array) || !PyArray_CHKFLAGS(array, NPY_ARRAY_OWNDATA) || PyArray_BASE(array) != nullptr) return nullptr;
+  const auto* const fields = reinterpret_cast<const PyArrayObject_fields*>(array);
+  if (fields->weakreflist != nullptr || fields->mem_handler == nullptr) return nullptr;
+  if (PyCapsule_GetPointer(fields->mem_handler, "mem_handler") != &handler) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  return HeaderOf(PyArray_DATA(array))->slab;
+}
+
 bool Install() {
   PyObject* capsule = PyCapsule_New(&handler, "mem_handler", nullptr);
   if (capsule == nullptr) return false;

@@ -6,11 +6,19 @@
 #ifndef FASTGEN_PYTHON_NUMPY_MEMORY_H_
 #define FASTGEN_PYTHON_NUMPY_MEMORY_H_
 
+#include "fastgen/core/block.h"
+#include "fastgen/python/python_api.h"
+
 namespace fastgen::numpy_memory {
 
 /// Installs the handler in the current context. Call with the GIL, inside of the context that the source runs in. False with a
 /// Python exception set.
 bool Install();
+
+/// The slab in which an array lies alone and from its beginning, if it owns its memory and that came from this handler; null
+/// otherwise, and where a weak reference could bring the array back. While somebody holds a reference to the slab, its bytes
+/// stay, whatever becomes of the array. Needs the GIL.
+Block* SlabOf(PyArrayObject* array);
 
 }  // namespace fastgen::numpy_memory
 

@@ -17,6 +17,10 @@ namespace {
 /// Sources that run no bytecode (range, map over a C function) never offer the GIL to others; so it is offered for them.
 constexpr std::uint64_t kElementsPerTurn = 256;
 
+/// With AUTOTUNE. Enough that a consumer and a producer that share the GIL change places seldom; the byte budget is the limit
+/// where batches are large.
+constexpr std::size_t kMostBatchesAhead = 64;
+
 /// The source raised StopIteration where an exception was found: the end, as for `next()`.
 bool TakeStopIteration() {
   if (PyErr_Occurred() != nullptr && !PyErr_ExceptionMatches(PyExc_StopIteration)) return false;
@@ -24,12 +28,28 @@ bool TakeStopIteration() {
   return true;
 }
 
+/// How far the frames of this delivery may be ahead, where the user counts elements. A batch that is larger than the read-ahead
+/// is made on demand.
+ReadAhead InFrames(const ReadAhead& in_elements, const Delivery& delivery) {
+  ReadAhead in_frames = in_elements;
+  if (delivery.batch_size > 0) {
+    if (in_elements.frames > 0) in_frames.frames = in_elements.frames / delivery.batch_size;
+    in_frames.most_autotuned_frames = kMostBatchesAhead;
+  }
+  return in_frames;
+}
+
 }  // namespace
 
-Producer::Producer(std::shared_ptr<PythonSource> source, std::vector<Component> arguments)
+Producer::Producer(std::shared_ptr<PythonSource> source, std::vector<Component> arguments, const Delivery& delivery)
     : source_(std::move(source)),
       arguments_(std::move(arguments)),
-      channel_(source_->converter().num_components(), source_->options().read_ahead) {}
+      delivery_(delivery),
+      channel_(source_->converter().num_components(), InFrames(source_->options().read_ahead, delivery)) {
+  if (delivery.batch_size == 0) return;
+  batch_ = std::make_unique<Batch>(source_->converter().leaves(), delivery.batch_size);
+  if (channel_.on_demand()) rows_ahead_ = source_->options().read_ahead.frames;
+}
 
 Producer::~Producer() {
   for (Component& argument : arguments_) argument.Clear();
@@ -72,88 +92,214 @@ void Producer::Run(std::shared_ptr<Producer> self) {
 }
 
 void Producer::RunWithGil() {
+  const std::int64_t passes = delivery_.passes;
+  for (std::int64_t pass = 0; passes < 0 || pass < passes; ++pass) {
+    if (!RunPass()) break;
+    // TensorFlow's rule for repeat() without end, which would otherwise search for an element for ever.
+    if (passes < 0 && pass_was_empty_) break;
+  }
+  const bool partial = batch_ != nullptr && batch_->rows() > 0;
+  const bool wanted = !delivery_.drop_remainder && lasting_error_.ok() && !channel_.closed();
+  if (partial && wanted) PublishBatch();
+  lifecycle::DropNow();  // the GIL is here anyway
+}
+
+bool Producer::RunPass() {
+  bool opened = false;
   context_ = PyContext_Copy(source_->functions().context);
   if (context_ == nullptr || PyContext_Enter(context_) != 0) {
     lasting_error_ = DescribeException(Origin::kCall);
-    return;
+    return false;
   }
   if (!numpy_memory::Install()) {
     lasting_error_ = DescribeException(Origin::kCall);
   } else if (OpenSource()) {
+    opened = true;
     PullAll();
   }
   CloseSource();
-  lifecycle::DropNow();  // the GIL is here anyway
+  return opened && !channel_.closed();
 }
 
 bool Producer::OpenSource() {
+  index_ = 0;
+  pass_is_over_ = false;
+  pass_was_empty_ = true;
   PyObject* arguments = ArgumentsForPython();
   if (arguments != nullptr) {
     iterator_ = PyObject_CallOneArg(source_->functions().open, arguments);
     Py_DECREF(arguments);
   }
   if (iterator_ != nullptr) return true;
-  if (!TakeStopIteration()) lasting_error_ = DescribeException(Origin::kCall);
-  return false;
+  if (!TakeStopIteration()) {
+    lasting_error_ = DescribeException(Origin::kCall);
+    return false;
+  }
+  pass_is_over_ = true;
+  return true;
 }
 
 void Producer::PullAll() {
-  while (!exhausted_) {
-    if (channel_.closed() || !MakeRoom()) return;
-    Frame* frame = channel_.TryReserve();
-    if (frame == nullptr) continue;
-    Pull(frame);
-    if (!exhausted_) channel_.Publish();
-    if (index_ % kElementsPerTurn == 0) WithoutGil([] {});  // a thread that waits gets its turn
+  while (!pass_is_over_ && WaitForTurn()) {
+    Pull();
+    if (pulled_ % kElementsPerTurn == 0) {
+      WithoutGil([] {});  // a thread that waits gets its turn
+      lifecycle::DropTextsNow();
+    }
   }
 }
 
-bool Producer::MakeRoom() {
+bool Producer::WaitForTurn() {
+  if (channel_.closed()) return false;
+  const std::int64_t rows = batch_ == nullptr ? 0 : batch_->rows();
   bool open = true;
-  if (wait_for_demand_ || channel_.on_demand()) {
+  if (wait_for_demand_ || (channel_.on_demand() && rows >= rows_ahead_ && !channel_.HasDemand())) {
     wait_for_demand_ = false;
     WithoutGil([&] { open = channel_.WaitForDemand(); });  // whoever consumes may need the GIL to get there
-  } else if (channel_.TryReserve() == nullptr) {
+  }
+  // A batch keeps the room that it had for its first row.
+  if (open && rows == 0 && channel_.TryReserve() == nullptr) {
     WithoutGil([&] { open = channel_.WaitForRoom(); });  // as above
   }
   return open;
 }
 
-void Producer::Pull(Frame* frame) {
+Frame* Producer::NextFrame() {
+  for (;;) {
+    Frame* const frame = channel_.TryReserve();
+    if (frame != nullptr || channel_.closed()) return frame;
+    WithoutGil([&] { channel_.WaitForRoom(); });
+  }
+}
+
+void Producer::Pull() {
   PyObject* element = Py_TYPE(iterator_)->tp_iternext(iterator_);
   if (element == nullptr) {
     if (TakeStopIteration()) {
-      exhausted_ = true;
+      EndPass();
       return;
     }
-    frame->SetError(DescribeException(Origin::kNext));
-    frame->is_source_element = false;
+    pass_was_empty_ = false;
+    PublishError(DescribeException(Origin::kNext), 0);
     // A generator has ended now, but another iterator may go on: so does tf.data. It is asked again only once the user has seen
     // the error and wants more, or one that always fails would fail for ever into the ring.
     wait_for_demand_ = true;
     return;
   }
-  if (!Fill(element, frame)) {
+  const std::int64_t declared = source_->options().cardinality;
+  if (declared >= 0 && index_ >= static_cast<std::uint64_t>(declared)) {
+    Py_DECREF(element);
+    PublishError(Status(Code::kFailedPrecondition,
+                        "The source yielded more elements than its `cardinality` says: expected " + std::to_string(declared) +
+                            ", but it yielded at least " + std::to_string(index_ + 1) +
+                            ". Correct `cardinality=`, or leave it out."),
+                 1);
+    pass_is_over_ = true;
+    return;
+  }
+  pass_was_empty_ = false;
+  if (!Fill(element)) {
     // A StopIteration out of an element's own code (`__array__`) is an error too: an iteration must not end for it in silence.
-    frame->SetError(DescribeException(Origin::kElement));
+    PublishError(DescribeException(Origin::kElement), 1);
   }
   ++index_;
+  ++pulled_;
   Py_DECREF(element);
 }
 
-bool Producer::Fill(PyObject* element, Frame* frame) {
+void Producer::EndPass() {
+  pass_is_over_ = true;
+  const std::int64_t declared = source_->options().cardinality;
+  if (declared != -1 && (declared < 0 || index_ >= static_cast<std::uint64_t>(declared))) return;
+  PublishError(
+      Status(Code::kFailedPrecondition,
+             "The source yielded fewer elements than its `cardinality` says: expected " +
+                 (declared == -1 ? std::string("infinitely many") : std::to_string(declared)) + ", but it ended after " +
+                 std::to_string(index_) + ". Correct `cardinality=`, or leave it out."),
+      0);
+}
+
+bool Producer::Fill(PyObject* element) {
   try {
-    if (source_->converter().TryConvert(element, frame)) return true;
-    PyObject* prepared =
-        PyObject_CallFunction(source_->functions().prepare, "OK", element, static_cast<unsigned long long>(index_));
-    if (prepared == nullptr) return false;
-    const bool filled = source_->converter().FillFromPrepared(prepared, frame);
-    Py_DECREF(prepared);
-    return filled;
+    if (batch_ != nullptr) {
+      if (!FillBatch(element)) return false;
+      if (batch_->full()) PublishBatch();
+      return true;
+    }
+    Frame* const frame = NextFrame();
+    if (frame == nullptr) return true;  // closed: nobody wants it
+    if (!FillFrame(element, frame)) return false;
+    frame->elements = 1;
+    channel_.Publish();
+    return true;
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
     return false;
   }
+}
+
+bool Producer::FillFrame(PyObject* element, Frame* frame) {
+  if (source_->converter().TryConvert(element, frame)) return true;
+  PyObject* prepared = Prepare(element);
+  if (prepared == nullptr) return false;
+  const bool filled = source_->converter().FillFromPrepared(prepared, frame);
+  Py_DECREF(prepared);
+  return filled;
+}
+
+bool Producer::FillBatch(PyObject* element) {
+  const Converter& converter = source_->converter();
+  if (!batch_->ragged()) {
+    bool converted = converter.TryConvert(element, *batch_);
+    if (!converted && !batch_->ragged()) {
+      PyObject* prepared = Prepare(element);
+      if (prepared == nullptr) return false;
+      converted = converter.ConvertPrepared(prepared, *batch_);
+      Py_DECREF(prepared);
+      if (!converted && !batch_->ragged()) {
+        if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_SystemError, "fastgen: a prepared component does not fit");
+        return false;
+      }
+    }
+    if (converted) {
+      batch_->Commit();
+      return true;
+    }
+  }
+  if (!FillFrame(element, batch_->Scratch())) return false;
+  batch_->CommitScratch();
+  return true;
+}
+
+PyObject* Producer::Prepare(PyObject* element) {
+  return PyObject_CallFunction(source_->functions().prepare, "OK", element, static_cast<unsigned long long>(index_));
+}
+
+void Producer::PublishBatch() {
+  Frame* const frame = NextFrame();
+  if (frame == nullptr) return;
+  try {
+    batch_->Finish(frame);
+  } catch (const std::bad_alloc&) {
+    const auto elements = static_cast<std::uint64_t>(batch_->rows());
+    frame->SetError(Status(Code::kResourceExhausted, "Out of memory for a batch of " + std::to_string(elements) + " elements."));
+    frame->elements = elements;
+    batch_->Clear();
+  }
+  channel_.Publish();
+}
+
+void Producer::PublishError(Status status, std::uint64_t elements) {
+  // As in tf.data, an error takes the elements with it that were waiting for their batch to be full.
+  if (batch_ != nullptr) {
+    elements += static_cast<std::uint64_t>(batch_->rows());
+    batch_->Clear();
+  }
+  Frame* const frame = NextFrame();
+  if (frame == nullptr) return;
+  frame->SetError(std::move(status));
+  frame->elements = elements;
+  channel_.Publish();
 }
 
 Status Producer::DescribeException(Origin origin) {
@@ -191,7 +337,7 @@ PyObject* Producer::ArgumentsForPython() {
   PyObject* list = PyList_New(static_cast<Py_ssize_t>(arguments_.size()));
   if (list == nullptr) return nullptr;
   for (std::size_t i = 0; i < arguments_.size(); ++i) {
-    Component& argument = arguments_[i];
+    const Component& argument = arguments_[i];
     PyObject* shape = PyTuple_New(argument.rank);
     for (int axis = 0; axis < argument.rank; ++axis) {
       PyTuple_SET_ITEM(shape, axis, PyLong_FromLongLong(argument.dims()[axis]));
@@ -199,7 +345,7 @@ PyObject* Producer::ArgumentsForPython() {
     PyObject* content = nullptr;
     if (argument.storage == Component::Storage::kStrings) {
       const auto count = static_cast<std::size_t>(argument.num_values());
-      const StringTable table(argument.bytes(), count);
+      const StringTable table(argument.bytes());
       content = PyList_New(static_cast<Py_ssize_t>(count));
       for (std::size_t j = 0; j < count; ++j) {
         PyList_SET_ITEM(content, static_cast<Py_ssize_t>(j),
@@ -215,7 +361,6 @@ PyObject* Producer::ArgumentsForPython() {
       return nullptr;
     }
     PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), entry);
-    argument.Clear();
   }
   return list;
 }

@@ -1,4 +1,4 @@
-// The background thread that owns one pass over one source: pull, convert, publish.
+// The background thread that owns one source for one stream: pull, convert, collate, publish.
 #ifndef FASTGEN_PYTHON_PRODUCER_H_
 #define FASTGEN_PYTHON_PRODUCER_H_
 
@@ -12,17 +12,19 @@
 
 #include "fastgen/core/channel.h"
 #include "fastgen/core/status.h"
+#include "fastgen/core/stream.h"
+#include "fastgen/python/batch.h"
 #include "fastgen/python/python_api.h"
 #include "fastgen/python/python_source.h"
 
 namespace fastgen {
 
-/// Held by its own thread and by its stream, whichever lives longer. Python objects of a pass live in this object rather than on
+/// Held by its own thread and by its stream, whichever lives longer. Python objects live in this object rather than on
 /// the thread's stack: when the interpreter ends, it may unwind that stack, and nothing must be dropped then.
 class Producer : public std::enable_shared_from_this<Producer> {
  public:
   /// `arguments` are taken over.
-  Producer(std::shared_ptr<PythonSource> source, std::vector<Component> arguments);
+  Producer(std::shared_ptr<PythonSource> source, std::vector<Component> arguments, const Delivery& delivery);
   ~Producer();
   Producer(const Producer&) = delete;
   Producer& operator=(const Producer&) = delete;
@@ -47,17 +49,26 @@ class Producer : public std::enable_shared_from_this<Producer> {
 
   // All with the GIL.
   void RunWithGil();
+  bool RunPass();
   bool OpenSource();
   void PullAll();
-  bool MakeRoom();
-  void Pull(Frame* frame);
-  bool Fill(PyObject* element, Frame* frame);
+  bool WaitForTurn();
+  void Pull();
+  bool Fill(PyObject* element);
+  bool FillBatch(PyObject* element);
+  bool FillFrame(PyObject* element, Frame* frame);
+  PyObject* Prepare(PyObject* element);
+  void EndPass();
+  Frame* NextFrame();
+  void PublishBatch();
+  void PublishError(Status status, std::uint64_t elements);
   Status DescribeException(Origin origin);
   void CloseSource();
   PyObject* ArgumentsForPython();
 
   const std::shared_ptr<PythonSource> source_;
   std::vector<Component> arguments_;
+  const Delivery delivery_;
   Channel channel_;
   Status lasting_error_;
   std::atomic<unsigned long> thread_id_{0};
@@ -65,9 +76,13 @@ class Producer : public std::enable_shared_from_this<Producer> {
   // The thread's own.
   PyObject* context_ = nullptr;
   PyObject* iterator_ = nullptr;
-  std::uint64_t index_ = 0;           // of the next element
+  std::unique_ptr<Batch> batch_;      // being filled; null when every element travels alone
+  std::int64_t rows_ahead_ = 0;       // of a batch that are made before it is asked for, where batches are made on demand
+  std::uint64_t pulled_ = 0;          // elements of all passes
+  std::uint64_t index_ = 0;           // of the pass's next element
   bool wait_for_demand_ = false;      // the source has raised: no further ahead until the user has seen it
-  bool exhausted_ = false;
+  bool pass_is_over_ = false;
+  bool pass_was_empty_ = false;
 
   std::mutex finished_mutex_;
   std::condition_variable finished_changed_;

@@ -11,8 +11,8 @@ PythonSource::~PythonSource() {
   for (PyObject* reference : references_) lifecycle::DropLater(reference);
 }
 
-std::unique_ptr<Stream> PythonSource::Open(std::vector<Component> arguments) {
-  return std::make_unique<PythonStream>(shared_from_this(), std::move(arguments));
+std::unique_ptr<Stream> PythonSource::Open(std::vector<Component> arguments, const Delivery& delivery) {
+  return std::make_unique<PythonStream>(shared_from_this(), std::move(arguments), delivery);
 }
 
 SourceRegistry& SourceRegistry::Global() {

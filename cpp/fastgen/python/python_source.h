@@ -51,7 +51,7 @@ class PythonSource final : public Source, public std::enable_shared_from_this<Py
   ~PythonSource() override;
 
   const std::string& key() const override { return options_.key; }
-  std::unique_ptr<Stream> Open(std::vector<Component> arguments) override;
+  std::unique_ptr<Stream> Open(std::vector<Component> arguments, const Delivery& delivery) override;
 
   const Options& options() const { return options_; }
   const Functions& functions() const { return functions_; }

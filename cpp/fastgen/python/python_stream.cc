@@ -33,9 +33,9 @@ void WaitOutExit(const CancellationToken& token) {
 
 }  // namespace
 
-PythonStream::PythonStream(std::shared_ptr<PythonSource> source, std::vector<Component> arguments)
+PythonStream::PythonStream(std::shared_ptr<PythonSource> source, std::vector<Component> arguments, const Delivery& delivery)
     : source_(std::move(source)),
-      producer_(std::make_shared<Producer>(source_, std::move(arguments))),
+      producer_(std::make_shared<Producer>(source_, std::move(arguments), delivery)),
       fork_generation_(lifecycle::ForkGeneration()) {}
 
 PythonStream::~PythonStream() {
@@ -106,42 +106,17 @@ Stream::Outcome PythonStream::Interpret(Channel::Outcome outcome, Frame** frame,
     case Channel::Outcome::kEmpty:
       return Outcome::kEmpty;
     case Channel::Outcome::kClosed:
-      if (end_reported_) return Outcome::kEnd;
-      return Outcome::kEmpty;  // closed by the interpreter's exit: Next() deals with it
+      return Outcome::kEmpty;  // by the interpreter's exit: Next() deals with it
     case Channel::Outcome::kEnd:
-      return CheckAtEnd(status);
+      if (producer_->lasting_error().ok()) return Outcome::kEnd;
+      *status = producer_->lasting_error();
+      return Outcome::kError;
     case Channel::Outcome::kFrame:
       break;
-  }
-  const std::int64_t declared = source_->options().cardinality;
-  if ((*frame)->is_source_element && declared >= 0 && ++elements_ > static_cast<std::uint64_t>(declared)) {
-    Release();
-    end_reported_ = true;
-    producer_->channel().Close();
-    *status = Status(Code::kFailedPrecondition,
-                     "The source yielded more elements than its `cardinality` says: expected " + std::to_string(declared) +
-                         ", but it yielded at least " + std::to_string(elements_) +
-                         ". Correct `cardinality=`, or leave it out.");
-    return Outcome::kError;
   }
   if ((*frame)->error == nullptr) return Outcome::kFrame;
   *status = std::move(*(*frame)->error);
   Release();
-  return Outcome::kError;
-}
-
-Stream::Outcome PythonStream::CheckAtEnd(Status* status) {
-  if (!producer_->lasting_error().ok()) {
-    *status = producer_->lasting_error();
-    return Outcome::kError;
-  }
-  const std::int64_t declared = source_->options().cardinality;
-  const bool too_few = declared == -1 || (declared >= 0 && elements_ < static_cast<std::uint64_t>(declared));
-  if (!too_few || std::exchange(end_reported_, true)) return Outcome::kEnd;
-  *status = Status(Code::kFailedPrecondition,
-                   "The source yielded fewer elements than its `cardinality` says: expected " +
-                       (declared == -1 ? std::string("infinitely many") : std::to_string(declared)) +
-                       ", but it ended after " + std::to_string(elements_) + ". Correct `cardinality=`, or leave it out.");
   return Outcome::kError;
 }
 

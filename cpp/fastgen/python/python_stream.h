@@ -1,4 +1,4 @@
-// The stream of one pass over a Python source: starts its producer when first asked, and closes it when destroyed.
+// The stream of a Python source's elements: starts its producer when first asked, and closes it when destroyed.
 #ifndef FASTGEN_PYTHON_PYTHON_STREAM_H_
 #define FASTGEN_PYTHON_PYTHON_STREAM_H_
 
@@ -15,7 +15,7 @@ namespace fastgen {
 
 class PythonStream final : public Stream {
  public:
-  PythonStream(std::shared_ptr<PythonSource> source, std::vector<Component> arguments);
+  PythonStream(std::shared_ptr<PythonSource> source, std::vector<Component> arguments, const Delivery& delivery);
   /// Stops the producer and waits until it has closed the source. The GIL is freed meanwhile if this thread holds it. A source that
   /// is stuck is left behind after a bounded wait, with a warning.
   ~PythonStream() override;
@@ -30,7 +30,6 @@ class PythonStream final : public Stream {
 
  private:
   Outcome Interpret(Channel::Outcome outcome, Frame** frame, Status* status);
-  Outcome CheckAtEnd(Status* status);
   bool ReadyToRead(Status* status);
   void LeaveBehind();
 
@@ -39,8 +38,6 @@ class PythonStream final : public Stream {
   const std::uint32_t fork_generation_;
   bool started_ = false;
   bool interrupted_ = false;     // a wait was ended by SIGINT
-  bool end_reported_ = false;    // a wrong cardinality has been reported: the end, from now on
-  std::uint64_t elements_ = 0;   // delivered, faulty ones included
 };
 
 }  // namespace fastgen

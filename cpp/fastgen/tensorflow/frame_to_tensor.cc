@@ -39,7 +39,7 @@ static_assert(static_cast<int>(Code::kUnavailable) == static_cast<int>(absl::Sta
 /// Lets a tensor lie in a block.
 class BlockBuffer final : public tensorflow::TensorBuffer {
  public:
-  BlockBuffer(BlockRef block, std::size_t size) : TensorBuffer(block->data()), block_(std::move(block)), size_(size) {}
+  BlockBuffer(BlockRef block, std::byte* data, std::size_t size) : TensorBuffer(data), block_(std::move(block)), size_(size) {}
 
   std::size_t size() const override { return size_; }
   TensorBuffer* root_buffer() override { return this; }
@@ -109,7 +109,7 @@ Tensor InlineTensor(const Component& component) {
 Tensor StringTensor(const Component& component) {
   Tensor tensor(tensorflow::DT_STRING, ShapeOf(component));
   auto values = tensor.flat<tensorflow::tstring>();
-  const StringTable table(component.bytes(), static_cast<std::size_t>(values.size()));
+  const StringTable table(component.bytes());
   // Copied: a string that only points into the block would be copied as a pointer by whoever copies the tensor, and dangle.
   for (std::size_t i = 0; i < static_cast<std::size_t>(values.size()); ++i) {
     values(static_cast<Eigen::Index>(i)).assign(table.data(i), table.size(i));
@@ -124,10 +124,11 @@ Tensor ComponentToTensor(Component* component) {
     case Component::Storage::kStrings:
       return StringTensor(*component);
     case Component::Storage::kOpaque:
-      return static_cast<TensorBlock*>(component->block)->tensor();
+      return static_cast<TensorBlock*>(component->held.block)->tensor();
     case Component::Storage::kBlock: {
       const std::size_t size = component->byte_size;
-      tensorflow::core::RefCountPtr<tensorflow::TensorBuffer> buffer(new BlockBuffer(component->TakeBlock(), size));
+      std::byte* const data = component->held.data;
+      tensorflow::core::RefCountPtr<tensorflow::TensorBuffer> buffer(new BlockBuffer(component->TakeBlock(), data, size));
       return Tensor(static_cast<DataType>(component->dtype), ShapeOf(*component), std::move(buffer));
     }
     case Component::Storage::kNone:
@@ -154,7 +155,7 @@ absl::Status TensorToComponent(const Tensor& tensor, Component* component) {
   if (tensor.dtype() != tensorflow::DT_STRING) {
     const auto bytes = tensor.tensor_data();
     component->SetBlock(Component::Storage::kBlock, SlabPool::Global().Get(bytes.size()), bytes.size());
-    std::memcpy(component->block->data(), bytes.data(), bytes.size());
+    std::memcpy(component->held.data, bytes.data(), bytes.size());
     return absl::OkStatus();
   }
   const auto values = tensor.flat<tensorflow::tstring>();
@@ -162,14 +163,8 @@ absl::Status TensorToComponent(const Tensor& tensor, Component* component) {
   std::size_t total = StringTable::SizeOfTable(count);
   for (Eigen::Index i = 0; i < values.size(); ++i) total += values(i).size();
   component->SetBlock(Component::Storage::kStrings, SlabPool::Global().Get(total), total);
-  auto* ends = reinterpret_cast<std::uint64_t*>(component->block->data());
-  std::byte* text = component->block->data() + StringTable::SizeOfTable(count);
-  std::uint64_t end = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    const tensorflow::tstring& value = values(static_cast<Eigen::Index>(i));
-    std::memcpy(text + end, value.data(), value.size());
-    ends[i] = end += value.size();
-  }
+  StringTableWriter writer(component->held.data, count);
+  for (Eigen::Index i = 0; i < values.size(); ++i) writer.Append(values(i).data(), values(i).size());
   return absl::OkStatus();
 }
 

@@ -49,6 +49,26 @@ output_shapes: Their shapes, as far as known.
 cardinality: How many elements the source yields; -1 for infinitely many, -2 when it is not known.
 )doc");
 
+REGISTER_OP("FastgenBatchDataset")
+    .Input("input_dataset: variant")
+    .Input("batch_size: int64")
+    .Input("drop_remainder: bool")
+    .Input("passes: int64")
+    .Attr("output_types: list(type) >= 1")
+    .Attr("output_shapes: list(shape) >= 1")
+    .Attr("metadata: string = ''")
+    .Output("handle: variant")
+    .SetTypeConstructor(::tensorflow::full_type::VariadicTensorContainer(::tensorflow::TFT_DATASET, "output_types"))
+    .SetShapeFn(ScalarShape)
+    .Doc(R"doc(
+A dataset of batches that are collated where the source's elements are converted.
+
+input_dataset: A `FastgenDataset`, or one of those repeated.
+batch_size: How many elements a batch has.
+drop_remainder: Whether a last batch with fewer is dropped.
+passes: How often the source is read in all; as the repetition in `input_dataset` says.
+)doc");
+
 // Whoever saves or rewrites a dataset refuses stateful ops in its functions; these two can be rebuilt from their attributes.
 ALLOW_STATEFUL_OP_FOR_DATASET_FUNCTIONS("FastgenSource");
 ALLOW_STATEFUL_OP_FOR_DATASET_FUNCTIONS("FastgenDataset");

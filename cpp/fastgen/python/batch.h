@@ -1,0 +1,115 @@
+// Collation: elements written one after the other into the place in a batch where they will stand.
+#ifndef FASTGEN_PYTHON_BATCH_H_
+#define FASTGEN_PYTHON_BATCH_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "fastgen/core/block.h"
+#include "fastgen/core/frame.h"
+#include "fastgen/core/status.h"
+#include "fastgen/python/strings.h"
+#include "fastgen/python/structure.h"
+
+namespace fastgen {
+
+/// The batch that a producer is filling. Each component has one slab, and each element is copied once: from the user's array into
+/// its row there. Elements come one at a time: components are stored, in any order, and Commit() makes the row count; a row
+/// that is not committed is overwritten by the next.
+///
+/// Where an element's shape differs from the first one's, the batch is ragged: it ends in TensorFlow's error, but only when it
+/// would have been full, because TensorFlow looks at the shapes last. Until then elements are converted into Scratch().
+///
+/// Needs the GIL, except the destructor, which may run anywhere.
+class Batch {
+ public:
+  /// `leaves` must outlive the batch.
+  Batch(const std::vector<Leaf>& leaves, std::int64_t size);
+  ~Batch();
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  std::int64_t rows() const { return rows_; }
+  bool full() const { return rows_ == size_; }
+  bool ragged() const { return ragged_; }
+
+  // A row, as the converter sees it (see ElementRow) ------------------------------------------------------------------
+
+  template <typename T>
+  bool StoreScalar(std::size_t index, DType dtype, T value) {
+    Column& column = columns_[index];
+    std::byte* to = nullptr;
+    if (rows_ < column.scalar_rows) {
+      to = column.base + static_cast<std::size_t>(rows_) * sizeof(T);
+    } else {
+      to = Room(index, dtype, 0, nullptr, sizeof(T));
+      if (to == nullptr) return false;
+    }
+    std::memcpy(to, &value, sizeof(T));
+    return true;
+  }
+
+  /// Null without an exception where the shape is another than the first row's: the batch is ragged from then on.
+  std::byte* Room(std::size_t index, DType dtype, int rank, const npy_intp* lengths, std::size_t bytes);
+
+  /// A batch's bytes lie side by side, so an array is never taken as it lies.
+  static constexpr bool Adopt(std::size_t, DType, PyArrayObject*, std::size_t) { return false; }
+
+  bool StoreStrings(std::size_t index, int rank, const npy_intp* lengths, PyObject* const* strings, std::size_t count);
+
+  // The whole element -------------------------------------------------------------------------------------------------
+
+  /// The row counts.
+  void Commit();
+  /// Where elements are converted when the batch is ragged.
+  Frame* Scratch();
+  /// The element in Scratch() counts.
+  void CommitScratch();
+
+  // The whole batch ---------------------------------------------------------------------------------------------------
+
+  /// Moves what was committed into the frame, or the error that the batch is ragged; empty afterwards. Throws std::bad_alloc.
+  void Finish(Frame* frame);
+  /// Drops what was committed.
+  void Clear();
+
+ private:
+  struct Column {
+    // The shape of one row: from the first element.
+    std::vector<std::int64_t> lengths;
+    std::size_t row_bytes = 0;
+    // Numbers: rows [0, capacity) of the slab.
+    BlockRef slab;
+    std::byte* base = nullptr;
+    std::int64_t capacity = 0;
+    std::int64_t scalar_rows = 0;  // as `capacity`, where rows have rank 0
+    // Strings.
+    StringGatherer strings;
+    std::size_t strings_per_row = 0;
+  };
+
+  bool HasShape(const Column& column, int rank, const npy_intp* lengths) const;
+  void Begin(Column& column, int rank, const npy_intp* lengths);
+  void Reserve(Column& column, std::int64_t rows);
+  std::int64_t FirstCapacity(std::size_t row_bytes) const;
+  void NoteShape(std::size_t index, const Component& component);
+
+  const std::vector<Leaf>& leaves_;
+  const std::int64_t size_;
+  std::vector<Column> columns_;
+  std::int64_t rows_ = 0;
+  std::int64_t most_rows_ = 0;  // that a batch has had so far
+
+  bool ragged_ = false;
+  std::size_t ragged_component_ = 0;
+  std::string ragged_text_;
+  Frame scratch_{};
+  std::vector<Component> scratch_components_;
+};
+
+}  // namespace fastgen
+
+#endif  // FASTGEN_PYTHON_BATCH_H_
