@@ -53,8 +53,12 @@ format: $(ENV)/.tools  ## Formats the Python code
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(ENV)/.installed $(ENV)/.demo  ## Compares fastgen with stock from_generator and from_tensor_slices
-	$(BIN)/python benchmarks/compare
+bench: $(ENV)/.installed $(ENV)/.demo  ## Compares fastgen with what it replaces; options: BENCH="--quick --only scalar"
+	$(BIN)/python benchmarks/compare $(BENCH)
+
+.PHONY: bench-others
+bench-others: $(ENV)/.made  ## Installs PyTorch and Grain, for `make bench` to compare with as well
+	$(BIN)/python -m pip install --quiet --group bench
 
 .PHONY: bench-native
 bench-native: system-packages $(ENV)/.installed  ## Runs the native microbenchmarks

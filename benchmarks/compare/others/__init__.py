@@ -1,0 +1,1 @@
+"""Other loaders that people pick, where they are installed. None of them is needed."""

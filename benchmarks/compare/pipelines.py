@@ -1,0 +1,89 @@
+"""How the systems that run in this process make the elements, and how draining them is timed."""
+
+import atexit
+import inspect
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import tensorflow as tf
+from names import FASTGEN, MEMCPY, RAW, STOCK
+from others.server import Server
+from row import Measure
+
+import fastgen
+
+__all__ = ["FROM_GENERATOR", "alone", "copying", "drain", "lacks", "systems"]
+
+Then = Callable[[tf.data.Dataset], tf.data.Dataset]
+
+_plain = Server("plain")
+atexit.register(_plain.end)
+
+FROM_GENERATOR: dict[str, Callable[..., tf.data.Dataset]] = {
+    STOCK: tf.data.Dataset.from_generator,
+    FASTGEN: fastgen.from_generator,
+}
+
+
+def drain(make: Callable[[int], Iterable[Any]]) -> Measure:
+    """Time a plain `for` loop over what `make` returns, in microseconds for an element.
+
+    Making the dataset and its iterator is not counted: it has a row of its own, and would weigh on
+    those that make few elements.
+    """
+
+    def measure(n: int) -> float:
+        elements = iter(make(n))
+        start = time.perf_counter()
+        for _ in elements:
+            pass
+        return (time.perf_counter() - start) * 1e6 / n
+
+    return measure
+
+
+def systems(
+    source: Callable[[int], Iterable[Any]],
+    signature: Any,
+    then: Then,
+) -> dict[str, Measure]:
+    """Both `from_generator`, and the generator alone.
+
+    Args:
+      source: Makes so many elements.
+      signature: Their output signature.
+      then: What follows the source in the pipeline.
+    """
+
+    def dataset(from_generator: Callable[..., tf.data.Dataset], n: int) -> tf.data.Dataset:
+        return then(from_generator(partial(source, n), output_signature=signature))
+
+    made: dict[str, Measure] = {
+        name: drain(partial(dataset, each)) for name, each in FROM_GENERATOR.items()
+    }
+    return {**made, RAW: alone(source)}
+
+
+def alone(source: Callable[[int], Iterable[Any]]) -> Measure:
+    """A generator of `sources`, or a partial of one, in a bare loop in a process of its own.
+
+    What TensorFlow leaves behind in this process's heap makes malloc return every large array to
+    the system and fetch it anew, or not, from run to run: no limit to compare with.
+    """
+    function = source.func if isinstance(source, partial) else source
+    arguments = list(source.args) if isinstance(source, partial) else []
+    return partial(_plain.measure, function.__name__, arguments)
+
+
+def copying(size: int) -> dict[str, Measure]:
+    """Copying `size` bytes into memory that was used before."""
+    return {MEMCPY: partial(_plain.measure, "copy", [size])}
+
+
+def lacks(argument: str) -> str:
+    """Why a row that needs an argument of `fastgen.from_generator` cannot be measured, or ''."""
+    if argument in inspect.signature(fastgen.from_generator).parameters:
+        return ""
+    return f"this fastgen.from_generator has no argument `{argument}`"

@@ -1,0 +1,18 @@
+"""All rows, in the order of the table."""
+
+from row import Row
+
+from rows import arrays, lifetimes, scalars, texts, whole_program
+
+__all__ = ["ROWS"]
+
+ROWS: dict[str, Row] = {
+    row.name: row
+    for row in (
+        *scalars.ROWS,
+        *arrays.ROWS,
+        *texts.ROWS,
+        *lifetimes.ROWS,
+        *whole_program.ROWS,
+    )
+}
