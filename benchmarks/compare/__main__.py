@@ -17,7 +17,7 @@ from pathlib import Path
 # Read when TensorFlow is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from machine import commit, machine, versions
+from machine import build, commit, machine, versions
 from measuring import Effort, Measured, measure, rounds_for
 from others.loaders import started
 from plot import save_plot
@@ -102,6 +102,7 @@ def main() -> None:
         "machine": machine(),
         "versions": versions(),
         "commit": commit(),
+        "build": build(),
         "options": {
             "quick": options.quick,
             "rounds": options.rounds,

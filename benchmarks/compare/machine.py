@@ -1,13 +1,15 @@
 """What a reader of the figures has to know: the machine, the versions, the commit."""
 
+import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["commit", "machine", "versions"]
+__all__ = ["build", "commit", "machine", "versions"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
@@ -36,6 +38,16 @@ def versions() -> dict[str, str | None]:
     return {"python": platform.python_version()} | {
         name: next(filter(None, map(_version, packages)), None)
         for name, packages in PACKAGES.items()
+    }
+
+
+def build() -> dict[str, str]:
+    """The libraries of the fastgen that is measured, with their digests: it need not be of `commit`."""
+    package = importlib.util.find_spec("fastgen")
+    assert package and package.origin
+    return {
+        library.name: hashlib.sha256(library.read_bytes()).hexdigest()
+        for library in sorted(Path(package.origin).parent.glob("*.so"))
     }
 
 

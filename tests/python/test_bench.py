@@ -49,6 +49,7 @@ def test_one_row_is_measured_printed_plotted_and_saved(tmp_path: Path) -> None:
     assert saved["machine"].keys() >= {"cpu", "cores", "memory_bytes", "load_average"}
     assert saved["versions"].keys() >= {"python", "numpy", "tensorflow", "fastgen"}
     assert saved["commit"].keys() == {"hash", "dirty"}
+    assert any(name.startswith("_native") for name in saved["build"])
     assert saved["options"] == {"quick": True, "rounds": 3, "rows": ["scalar"]}
     assert list(saved["rows"]) == ["scalar"]
     systems = saved["rows"]["scalar"]["systems"]
