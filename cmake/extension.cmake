@@ -16,7 +16,9 @@ add_library(fastgen_python STATIC
   cpp/fastgen/python/python_source.cc
   cpp/fastgen/python/python_stream.cc
   cpp/fastgen/python/signals.cc
-  cpp/fastgen/python/strings.cc)
+  cpp/fastgen/python/slots.cc
+  cpp/fastgen/python/strings.cc
+  cpp/fastgen/python/structure.cc)
 target_link_libraries(fastgen_python PUBLIC fastgen_core Python::Module Python::NumPy)
 set_target_properties(fastgen_python PROPERTIES CXX_VISIBILITY_PRESET hidden)
 

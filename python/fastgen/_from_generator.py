@@ -1,5 +1,6 @@
 """The public function."""
 
+import inspect
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from fastgen._arguments import Arguments
 from fastgen._dataset import SourceDataset
-from fastgen._signature import make_signature
+from fastgen._signature import Signature, make_signature
 from fastgen._source import make_source
 
 __all__ = ["AUTOTUNE", "from_generator"]
@@ -30,6 +31,7 @@ def from_generator(
     buffer_size: int = AUTOTUNE,
     cardinality: int | None = None,
     strict: bool = False,
+    in_place: bool = False,
 ) -> tf.data.Dataset:
     """A dataset of the elements that a Python callable generates.
 
@@ -71,6 +73,20 @@ def from_generator(
         more or fewer elements ends in an error.
       strict: Refuses conversions that change a value, such as 300 to uint8 or 1.9 to int32, which
         NumPy's casting rules let pass.
+      in_place: Lets the generator write its elements where they will stand, without an array of
+        its own and without a copy. It is called with one keyword argument more, `slots`: an
+        iterator whose items are elements made of NumPy views of the memory of the next element (of
+        its row in the batch, when the dataset is batched at once). Fill them and yield them:
+
+            def images(slots):
+                for image, label in slots:
+                    np.multiply(texture, next(weights), out=image)
+                    label[...] = next(labels)
+                    yield image, label
+
+        A component of which the signature leaves the shape open, or a string, has None in its
+        place; yield a value there, as ever, or wherever else that is easier. Once yielded, a slot
+        is read-only.
 
     Returns:
       A `tf.data.Dataset`.
@@ -94,6 +110,8 @@ def from_generator(
     arguments = Arguments(args)
     declared = _check_cardinality(cardinality)
     read_ahead = _check_buffer_size(buffer_size)
+    if in_place:
+        _check_in_place(generator, signature, kwargs)
     source = make_source(
         generator,
         arguments,
@@ -101,6 +119,7 @@ def from_generator(
         signature,
         buffer_size=read_ahead,
         cardinality=declared,
+        in_place=in_place,
     )
     dataset: tf.data.Dataset = SourceDataset(
         source, arguments, signature, cardinality=declared, name=name
@@ -119,6 +138,40 @@ def _check_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
         raise TypeError(f"`kwargs` must be a mapping of names to values, got {kwargs!r:.200}.")
     return dict(kwargs)
+
+
+def _check_in_place(
+    generator: Callable[..., Any], signature: Signature, kwargs: Mapping[str, Any] | None
+) -> None:
+    if kwargs is not None and "slots" in kwargs:
+        raise ValueError(
+            "With in_place=True `slots` is fastgen's argument; give yours another name."
+        )
+    try:
+        inspect.signature(generator).bind_partial(slots=None)
+    except TypeError as error:
+        raise TypeError(
+            f"With in_place=True the generator is called with a keyword argument `slots`, which it does "
+            f"not take ({error}). Write `def generator(..., slots):`."
+        ) from None
+    except ValueError:  # some callables that are written in C do not tell
+        pass
+    if not any(_has_slot(leaf) for leaf in tf.nest.flatten(signature.spec)):
+        raise ValueError(
+            f"in_place=True needs a component that can be written in place: a tensor of numbers whose "
+            f"shape the signature gives in full. Got {signature.spec}."
+        )
+
+
+def _has_slot(spec: Any) -> bool:
+    return (
+        isinstance(spec, tf.TensorSpec)
+        and spec.shape.is_fully_defined()
+        and (
+            spec.dtype.is_numpy_compatible
+            and spec.dtype not in (tf.string, tf.variant, tf.resource)
+        )
+    )
 
 
 def _check_buffer_size(buffer_size: int) -> int:

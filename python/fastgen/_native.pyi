@@ -14,7 +14,9 @@ class Source:
         self,
         *,
         key: str,
-        open: Callable[[list[tuple[int, tuple[int, ...], bytearray | list[bytes]]]], Iterator[Any]],
+        open: Callable[
+            [list[tuple[int, tuple[int, ...], bytearray | list[bytes]]], Any], Iterator[Any]
+        ],
         prepare: Callable[[Any, int], list[Any]],
         describe: Callable[[BaseException, int, int], tuple[int, str, int]],
         abandon: Callable[[int], None],
@@ -25,6 +27,7 @@ class Source:
         buffer_size: int,
         byte_budget: int,
         cardinality: int,
+        in_place: bool,
     ) -> None: ...
     @property
     def key(self) -> str: ...

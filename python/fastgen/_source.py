@@ -40,16 +40,18 @@ def make_source(
     *,
     buffer_size: int,
     cardinality: int,
+    in_place: bool,
 ) -> _native.Source:
     """Registers a source; it lives as long as the returned object or any dataset that was made of it."""
     log = ExceptionLog(_describe(generator))
 
     def open_source(
-        travelled: list[tuple[int, tuple[int, ...], bytearray | list[bytes]]],
+        travelled: list[tuple[int, tuple[int, ...], bytearray | list[bytes]]], slots: Any
     ) -> Iterator[Any]:
         if not signature.numpy_rules:
             _enter_eager_mode()
-        return iter(generator(*arguments.for_call(travelled), **kwargs))
+        keywords = {**kwargs, "slots": slots} if in_place else kwargs
+        return iter(generator(*arguments.for_call(travelled), **keywords))
 
     def abandon(thread_id: int) -> None:
         _warn_stuck(_describe(generator), thread_id)
@@ -69,6 +71,7 @@ def make_source(
         buffer_size=buffer_size,
         byte_budget=_READ_AHEAD_BYTES,
         cardinality=cardinality,
+        in_place=in_place,
     )
 
 

@@ -2,6 +2,7 @@
 #ifndef FASTGEN_CORE_SIGNATURE_H_
 #define FASTGEN_CORE_SIGNATURE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -16,6 +17,11 @@ struct ComponentSpec {
   DType dtype = DType::kInvalid;
   bool known_rank = false;
   std::vector<std::int64_t> dims;  // when the rank is known; kUnknownLength where any length will do
+
+  /// Whether just one shape fits.
+  bool IsFullyDefined() const {
+    return known_rank && std::find(dims.begin(), dims.end(), kUnknownLength) == dims.end();
+  }
 
   /// Whether a value of this shape fits. `Length` is any integer type, so that NumPy's arrays need no conversion.
   template <typename Length>

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "fastgen/core/slab_pool.h"
+#include "fastgen/python/lifecycle.h"
 
 namespace fastgen {
 namespace {
@@ -25,11 +26,40 @@ std::string DescribeShape(std::size_t rank, const Length* lengths) {
   return text + ']';
 }
 
+void DropSlab(PyObject* capsule) { static_cast<Block*>(PyCapsule_GetPointer(capsule, nullptr))->Unref(); }
+
+/// What keeps a slab for the arrays over it. Null with a Python exception set.
+PyObject* MakeOwner(Block& slab) {
+  PyObject* const owner = PyCapsule_New(&slab, nullptr, &DropSlab);
+  if (owner != nullptr) slab.Ref();
+  return owner;
+}
+
+/// A view of `data`, based on `owner`. Takes over neither. Null with a Python exception set.
+PyObject* MakeView(PyArray_Descr* descr, int rank, const npy_intp* lengths, std::byte* data, int flags, PyObject* owner) {
+  Py_INCREF(descr);
+  PyObject* const view = PyArray_NewFromDescr(&PyArray_Type, descr, rank, lengths, nullptr, data, flags, nullptr);
+  if (view == nullptr) return nullptr;
+  Py_INCREF(owner);
+  if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(view), owner) == 0) return view;
+  Py_DECREF(view);
+  return nullptr;
+}
+
 }  // namespace
 
-Batch::Batch(const std::vector<Leaf>& leaves, std::int64_t size) : leaves_(leaves), size_(size), columns_(leaves.size()) {}
+Batch::Batch(const std::vector<Leaf>& leaves, std::int64_t size, bool stacked)
+    : leaves_(leaves), size_(size), stacked_(stacked), columns_(leaves.size()) {}
 
-Batch::~Batch() { scratch_.Clear(); }
+Batch::~Batch() {
+  scratch_.Clear();
+  for (Column& column : columns_) {
+    lifecycle::DropLater(column.slot);
+    lifecycle::DropLater(column.slot_base);
+    lifecycle::DropLater(column.slab_owner);
+  }
+  lifecycle::DropLater(handed_out_);
+}
 
 bool Batch::HasShape(const Column& column, int rank, const npy_intp* lengths) const {
   return static_cast<std::size_t>(rank) == column.lengths.size() &&
@@ -82,6 +112,7 @@ void Batch::Reserve(Column& column, std::int64_t rows) {
   if (column.slab) {
     std::memcpy(larger->data(), column.base, static_cast<std::size_t>(rows_) * column.row_bytes);
   }
+  ForgetSlots(column);  // they are views of the old one
   column.slab = std::move(larger);
   column.base = column.slab->data();
   column.capacity = rows;
@@ -108,7 +139,10 @@ bool Batch::StoreStrings(std::size_t index, int rank, const npy_intp* lengths, P
   }
 }
 
-void Batch::Commit() { ++rows_; }
+void Batch::Commit(PyObject* element) {
+  ++rows_;
+  if (has_slots_) SettleSlots(element);
+}
 
 Frame* Batch::Scratch() {
   scratch_components_.resize(leaves_.size(), Component{});
@@ -117,10 +151,11 @@ Frame* Batch::Scratch() {
   return &scratch_;
 }
 
-void Batch::CommitScratch() {
+void Batch::CommitScratch(PyObject* element) {
   for (std::size_t i = 0; i < leaves_.size(); ++i) NoteShape(i, scratch_.components[i]);
   scratch_.Clear();
   ++rows_;
+  if (has_slots_) SettleSlots(element);
 }
 
 void Batch::NoteShape(std::size_t index, const Component& component) {
@@ -146,15 +181,16 @@ void Batch::Finish(Frame* frame) {
     Column& column = columns_[i];
     Component& out = frame->components[i];
     out.dtype = leaves_[i].spec.dtype;
-    std::int64_t* const dims = out.SetRank(static_cast<int>(column.lengths.size()) + 1);
-    dims[0] = rows_;
-    std::copy(column.lengths.begin(), column.lengths.end(), dims + 1);
+    std::int64_t* dims = out.SetRank(static_cast<int>(column.lengths.size()) + (stacked_ ? 1 : 0));
+    if (stacked_) *dims++ = rows_;
+    std::copy(column.lengths.begin(), column.lengths.end(), dims);
     if (out.dtype == DType::kString) {
       column.strings.Truncate(static_cast<std::size_t>(rows_) * column.strings_per_row);
       const std::uint64_t bytes = column.strings.byte_size();
       out.SetBlock(Component::Storage::kStrings, column.strings.Take(), bytes);
     } else {
       const std::uint64_t bytes = static_cast<std::uint64_t>(rows_) * column.row_bytes;
+      ForgetSlots(column);
       out.SetBlock(Component::Storage::kBlock, std::move(column.slab), bytes);
       column.slab = BlockRef();
       column.capacity = column.scalar_rows = 0;
@@ -167,15 +203,109 @@ void Batch::Finish(Frame* frame) {
 }
 
 void Batch::Clear() {
+  has_slots_ = false;
+  Py_CLEAR(handed_out_);
   rows_ = 0;
   ragged_ = false;
   ragged_text_.clear();
   scratch_.Clear();
   for (Column& column : columns_) {
     column.strings.Clear();
+    const bool had_slots = column.slab_owner != nullptr;
+    ForgetSlots(column);
+    if (had_slots) {  // the source may still write to views of this slab
+      column.slab = BlockRef();
+      column.capacity = 0;
+    }
     // A slab from which rows have been read stays; scalars must ask for it again, because its shape may change.
     column.scalar_rows = 0;
   }
+}
+
+PyObject* Batch::Slot(std::size_t index) {
+  const Leaf& leaf = leaves_[index];
+  Column& column = columns_[index];
+  if (column.slot == nullptr) {
+    if (leaf.spec.dtype == DType::kString || leaf.descr == nullptr || !leaf.spec.IsFullyDefined()) Py_RETURN_NONE;
+    column.slot = MakeSlot(index);
+    if (column.slot == nullptr) return nullptr;
+    has_slots_ = true;
+  }
+  Py_INCREF(column.slot);
+  return column.slot;
+}
+
+PyObject* Batch::MakeSlot(std::size_t index) {
+  const Leaf& leaf = leaves_[index];
+  Column& column = columns_[index];
+  const int rank = static_cast<int>(leaf.spec.dims.size());
+  npy_intp lengths[NPY_MAXDIMS];
+  auto bytes = static_cast<std::size_t>(PyDataType_ELSIZE(leaf.descr));
+  for (int axis = 0; axis < rank; ++axis) {
+    lengths[axis] = static_cast<npy_intp>(leaf.spec.dims[static_cast<std::size_t>(axis)]);
+    bytes *= static_cast<std::size_t>(lengths[axis]);
+  }
+  if (!in_place_) {
+    Py_INCREF(leaf.descr);
+    return PyArray_NewFromDescr(&PyArray_Type, leaf.descr, rank, lengths, nullptr, nullptr, 0, nullptr);
+  }
+  std::byte* const to = Room(index, leaf.spec.dtype, rank, lengths, bytes);
+  if (to == nullptr) return nullptr;
+  if (column.slab_owner == nullptr) column.slab_owner = MakeOwner(*column.slab.get());
+  if (column.slab_owner == nullptr) return nullptr;
+  // The base is read-only: NumPy lets whoever has a view of a writable base make the view writable again.
+  column.slot_base = MakeView(leaf.descr, rank, lengths, to, NPY_ARRAY_CARRAY_RO, column.slab_owner);
+  if (column.slot_base == nullptr) return nullptr;
+  return MakeView(leaf.descr, rank, lengths, to, NPY_ARRAY_CARRAY, column.slot_base);
+}
+
+void Batch::KeepHandedOut(PyObject* slots) {
+  Py_INCREF(slots);
+  Py_XSETREF(handed_out_, slots);
+}
+
+bool Batch::IsShared(const Column& column, PyObject* element) const {
+  // NumPy makes the base of a view's view that of the view: one reference is ours, one the slot's, each other one a view that the
+  // source has made and may write through.
+  if (Py_REFCNT(column.slot_base) > 2) return true;
+  // The slot itself is referred to by this column, by the element of slots that was handed out, and by a variable of the source;
+  // and once more by what was yielded, if that is another object. A slot that is the whole element is also held by zip() and
+  // enumerate(), which keep their last result.
+  Py_ssize_t expected = 3;
+  if (column.slot_yielded && element != handed_out_) ++expected;
+  if (element == column.slot) expected += 2;
+  // A memoryview refers to the slot as a variable does, and may write. NumPy notes that there has been one, not whether it is gone.
+  const auto* const fields = reinterpret_cast<const PyArrayObject_fields*>(column.slot);
+  if (fields->_buffer_info != nullptr) --expected;
+  return Py_REFCNT(column.slot) > expected;
+}
+
+void Batch::SettleSlots(PyObject* element) {
+  has_slots_ = false;
+  for (Column& column : columns_) {
+    if (column.slot == nullptr) continue;
+    if (column.slot_base != nullptr && IsShared(column, element)) {
+      in_place_ = false;
+      report_shared_ = true;
+      Reserve(column, column.capacity);
+    }
+    ForgetSlot(column);
+  }
+  Py_CLEAR(handed_out_);
+}
+
+void Batch::ForgetSlot(Column& column) {
+  if (column.slot_base != nullptr && column.slot != nullptr) {
+    PyArray_CLEARFLAGS(reinterpret_cast<PyArrayObject*>(column.slot), NPY_ARRAY_WRITEABLE);
+  }
+  Py_CLEAR(column.slot);
+  Py_CLEAR(column.slot_base);
+  column.slot_yielded = false;
+}
+
+void Batch::ForgetSlots(Column& column) {
+  ForgetSlot(column);
+  Py_CLEAR(column.slab_owner);
 }
 
 }  // namespace fastgen

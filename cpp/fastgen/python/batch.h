@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fastgen/core/block.h"
@@ -23,11 +24,15 @@ namespace fastgen {
 /// Where an element's shape differs from the first one's, the batch is ragged: it ends in TensorFlow's error, but only when it
 /// would have been full, because TensorFlow looks at the shapes last. Until then elements are converted into Scratch().
 ///
+/// A source that writes in place asks for the next row's memory first: Slot() gives NumPy views of it. They become read-only when
+/// the row is committed. Should somebody hold another view of that memory then, who could still write, the batch moves to other
+/// memory, and slots are views of memory of their own from then on, copied like any array.
+///
 /// Needs the GIL, except the destructor, which may run anywhere.
 class Batch {
  public:
-  /// `leaves` must outlive the batch.
-  Batch(const std::vector<Leaf>& leaves, std::int64_t size);
+  /// `leaves` must outlive the batch. `stacked`: along a new first axis; a batch of one element may go without.
+  Batch(const std::vector<Leaf>& leaves, std::int64_t size, bool stacked = true);
   ~Batch();
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
@@ -55,6 +60,12 @@ class Batch {
   /// Null without an exception where the shape is another than the first row's: the batch is ragged from then on.
   std::byte* Room(std::size_t index, DType dtype, int rank, const npy_intp* lengths, std::size_t bytes);
 
+  /// Tells which array component `index` comes from.
+  void Notice(std::size_t index, PyArrayObject* array) {
+    Column& column = columns_[index];
+    if (column.slot == reinterpret_cast<PyObject*>(array)) column.slot_yielded = true;
+  }
+
   /// A batch's bytes lie side by side, so an array is never taken as it lies.
   static constexpr bool Adopt(std::size_t, DType, PyArrayObject*, std::size_t) { return false; }
 
@@ -62,12 +73,20 @@ class Batch {
 
   // The whole element -------------------------------------------------------------------------------------------------
 
-  /// The row counts.
-  void Commit();
+  /// The row counts; its slots become read-only. `element` is what it was filled from. Throws std::bad_alloc.
+  void Commit(PyObject* element);
   /// Where elements are converted when the batch is ragged.
   Frame* Scratch();
   /// The element in Scratch() counts.
-  void CommitScratch();
+  void CommitScratch(PyObject* element);
+
+  /// A writable view of component `index` in the next row, the same until the row is committed; None for components whose shape the
+  /// signature leaves open, and strings. A new reference, or null with a Python exception set.
+  PyObject* Slot(std::size_t index);
+  /// What the source was given: an element of slots. Kept until the row is committed.
+  void KeepHandedOut(PyObject* slots);
+  /// Whether slots have been found shared, once after it has happened.
+  bool TakeSharedSlots() { return std::exchange(report_shared_, false); }
 
   // The whole batch ---------------------------------------------------------------------------------------------------
 
@@ -86,6 +105,12 @@ class Batch {
     std::byte* base = nullptr;
     std::int64_t capacity = 0;
     std::int64_t scalar_rows = 0;  // as `capacity`, where rows have rank 0
+    // Slots, all owned: what keeps the slab for all views of it; an array over the next row; and the view of it that the source
+    // is writing to.
+    PyObject* slab_owner = nullptr;
+    PyObject* slot_base = nullptr;
+    PyObject* slot = nullptr;
+    bool slot_yielded = false;
     // Strings.
     StringGatherer strings;
     std::size_t strings_per_row = 0;
@@ -96,12 +121,23 @@ class Batch {
   void Reserve(Column& column, std::int64_t rows);
   std::int64_t FirstCapacity(std::size_t row_bytes) const;
   void NoteShape(std::size_t index, const Component& component);
+  PyObject* MakeSlot(std::size_t index);
+  bool IsShared(const Column& column, PyObject* element) const;
+  void SettleSlots(PyObject* element);
+  static void ForgetSlot(Column& column);
+  static void ForgetSlots(Column& column);
 
   const std::vector<Leaf>& leaves_;
   const std::int64_t size_;
+  const bool stacked_;
   std::vector<Column> columns_;
   std::int64_t rows_ = 0;
   std::int64_t most_rows_ = 0;  // that a batch has had so far
+
+  bool in_place_ = true;          // slots lie in the slabs
+  bool has_slots_ = false;        // some slot of the next row has been handed out
+  bool report_shared_ = false;
+  PyObject* handed_out_ = nullptr;  // owned
 
   bool ragged_ = false;
   std::size_t ragged_component_ = 0;

@@ -248,6 +248,7 @@ bool Converter::ConvertArray(std::size_t index, PyArrayObject* array, bool ours,
     // warnings are errors: CopyArray() then fails, and the exception is cleared.
     if (rules_ != Rules::kNumpy || !IsNumeric(descr) || !IsNumeric(leaf.descr)) return false;
   }
+  row.Notice(index, array);
   const std::size_t bytes = BytesAs(array, leaf.descr);
   if (ours && HoldsBytesOf(array, leaf.descr) && row.Adopt(index, leaf.spec.dtype, array, bytes)) return true;
   std::byte* const to = row.Room(index, leaf.spec.dtype, PyArray_NDIM(array), PyArray_DIMS(array), bytes);

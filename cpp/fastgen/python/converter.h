@@ -33,6 +33,7 @@ class Converter {
 
   std::size_t num_components() const { return leaves_.size(); }
   const std::vector<Leaf>& leaves() const { return leaves_; }
+  const Structure& structure() const { return structure_; }
 
   /// Fills the row and says true; or declines: false, no Python exception set, and the row perhaps half filled.
   template <typename Row>

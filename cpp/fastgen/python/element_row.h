@@ -52,6 +52,8 @@ class ElementRow {
     }
   }
 
+  void Notice(std::size_t, PyArrayObject*) {}
+
   /// Takes an array as it lies in memory, without a copy, if that memory is a slab. The caller knows that nobody else can reach
   /// the array, and drops it unchanged.
   bool Adopt(std::size_t index, DType dtype, PyArrayObject* array, std::size_t bytes) {

@@ -46,8 +46,9 @@ Producer::Producer(std::shared_ptr<PythonSource> source, std::vector<Component> 
       arguments_(std::move(arguments)),
       delivery_(delivery),
       channel_(source_->converter().num_components(), InFrames(source_->options().read_ahead, delivery)) {
-  if (delivery.batch_size == 0) return;
-  batch_ = std::make_unique<Batch>(source_->converter().leaves(), delivery.batch_size);
+  const bool stacked = delivery.batch_size > 0;
+  if (!stacked && !source_->options().in_place) return;
+  batch_ = std::make_unique<Batch>(source_->converter().leaves(), stacked ? delivery.batch_size : 1, stacked);
   if (channel_.on_demand()) rows_ahead_ = source_->options().read_ahead.frames;
 }
 
@@ -55,6 +56,7 @@ Producer::~Producer() {
   for (Component& argument : arguments_) argument.Clear();
   // Null unless the thread was ended from outside; then these are references that nobody can drop any more.
   lifecycle::DropLater(iterator_);
+  lifecycle::DropLater(slots_);
   lifecycle::DropLater(context_);
 }
 
@@ -126,10 +128,12 @@ bool Producer::OpenSource() {
   pass_is_over_ = false;
   pass_was_empty_ = true;
   PyObject* arguments = ArgumentsForPython();
-  if (arguments != nullptr) {
-    iterator_ = PyObject_CallOneArg(source_->functions().open, arguments);
-    Py_DECREF(arguments);
+  if (arguments != nullptr && source_->options().in_place) slots_ = MakeSlots(this);
+  if (arguments != nullptr && (slots_ != nullptr || !source_->options().in_place)) {
+    PyObject* const slots = slots_ != nullptr ? slots_ : Py_None;
+    iterator_ = PyObject_CallFunctionObjArgs(source_->functions().open, arguments, slots, nullptr);
   }
+  Py_XDECREF(arguments);
   if (iterator_ != nullptr) return true;
   if (!TakeStopIteration()) {
     lasting_error_ = DescribeException(Origin::kCall);
@@ -223,6 +227,7 @@ bool Producer::Fill(PyObject* element) {
   try {
     if (batch_ != nullptr) {
       if (!FillBatch(element)) return false;
+      if (batch_->TakeSharedSlots()) WarnOfSharedSlots();
       if (batch_->full()) PublishBatch();
       return true;
     }
@@ -262,13 +267,42 @@ bool Producer::FillBatch(PyObject* element) {
       }
     }
     if (converted) {
-      batch_->Commit();
+      batch_->Commit(element);
       return true;
     }
   }
   if (!FillFrame(element, batch_->Scratch())) return false;
-  batch_->CommitScratch();
+  batch_->CommitScratch(element);
   return true;
+}
+
+PyObject* Producer::NextSlots() {
+  const Converter& converter = source_->converter();
+  std::vector<PyObject*> views;
+  PyObject* element = nullptr;
+  try {
+    views.reserve(converter.num_components());
+    while (views.size() < converter.num_components()) {
+      PyObject* const view = batch_->Slot(views.size());
+      if (view == nullptr) break;
+      views.push_back(view);
+    }
+    if (views.size() == converter.num_components()) element = Pack(converter.structure(), views.data());
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  }
+  for (PyObject* const view : views) Py_DECREF(view);
+  if (element != nullptr) batch_->KeepHandedOut(element);
+  return element;
+}
+
+void Producer::WarnOfSharedSlots() {
+  const int warned = PyErr_WarnFormat(
+      PyExc_RuntimeWarning, 1,
+      "The source %s kept another view of a slot's memory when it yielded the slot (a part of it, a reshaped form, a memoryview). "
+      "It could still write there, so from now on its slots are copied. Delete such views before `yield` to write in place.",
+      source_->key().c_str());
+  if (warned != 0) PyErr_WriteUnraisable(nullptr);  // warnings are errors in this program
 }
 
 PyObject* Producer::Prepare(PyObject* element) {
@@ -329,6 +363,8 @@ Status Producer::DescribeException(Origin origin) {
 void Producer::CloseSource() {
   // A generator that nobody else holds is closed by this: its `finally` blocks run here, on the thread that ran the rest of it.
   Py_CLEAR(iterator_);
+  if (slots_ != nullptr) DetachSlots(slots_);
+  Py_CLEAR(slots_);
   if (PyContext_Exit(context_) != 0) PyErr_Clear();
   Py_CLEAR(context_);
 }

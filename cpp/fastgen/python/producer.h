@@ -16,12 +16,13 @@
 #include "fastgen/python/batch.h"
 #include "fastgen/python/python_api.h"
 #include "fastgen/python/python_source.h"
+#include "fastgen/python/slots.h"
 
 namespace fastgen {
 
 /// Held by its own thread and by its stream, whichever lives longer. Python objects live in this object rather than on
 /// the thread's stack: when the interpreter ends, it may unwind that stack, and nothing must be dropped then.
-class Producer : public std::enable_shared_from_this<Producer> {
+class Producer final : public std::enable_shared_from_this<Producer>, private SlotOwner {
  public:
   /// `arguments` are taken over.
   Producer(std::shared_ptr<PythonSource> source, std::vector<Component> arguments, const Delivery& delivery);
@@ -58,6 +59,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
   bool FillBatch(PyObject* element);
   bool FillFrame(PyObject* element, Frame* frame);
   PyObject* Prepare(PyObject* element);
+  PyObject* NextSlots() override;
+  void WarnOfSharedSlots();
   void EndPass();
   Frame* NextFrame();
   void PublishBatch();
@@ -76,7 +79,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
   // The thread's own.
   PyObject* context_ = nullptr;
   PyObject* iterator_ = nullptr;
-  std::unique_ptr<Batch> batch_;      // being filled; null when every element travels alone
+  PyObject* slots_ = nullptr;         // what a source that writes in place was called with
+  std::unique_ptr<Batch> batch_;      // being filled; null where elements travel alone and are not written in place
   std::int64_t rows_ahead_ = 0;       // of a batch that are made before it is asked for, where batches are made on demand
   std::uint64_t pulled_ = 0;          // elements of all passes
   std::uint64_t index_ = 0;           // of the pass's next element

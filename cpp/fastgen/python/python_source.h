@@ -29,7 +29,7 @@ class PythonSource final : public Source, public std::enable_shared_from_this<Py
  public:
   /// The Python functions behind a source (python/fastgen/_source.py). Borrowed from `references`.
   struct Functions {
-    PyObject* open = nullptr;      // ([(dtype, shape, bytes or list of bytes)]) -> iterator
+    PyObject* open = nullptr;      // ([(dtype, shape, bytes or list of bytes)], slots or None) -> iterator
     PyObject* prepare = nullptr;   // (element, index) -> list, see Converter::FillFromPrepared
     PyObject* describe = nullptr;  // (exception, origin, index) -> (code, text, exception id)
     PyObject* abandon = nullptr;   // (thread id) -> None: warns that the source on that thread is stuck
@@ -40,6 +40,7 @@ class PythonSource final : public Source, public std::enable_shared_from_this<Py
     std::string key;
     ReadAhead read_ahead;
     std::int64_t cardinality = -2;  // tf.data's numbers: elements, or -1 infinite, -2 unknown
+    bool in_place = false;          // the source is called with slots to write to
   };
 
   /// `references`: everything that `functions` and `converter` borrow, owned from here on.

@@ -21,6 +21,10 @@ struct Structure {
   std::vector<Structure> children;
 };
 
+/// An element of that structure, out of one value for each component. A new reference, or null with a Python exception set. Needs the
+/// GIL.
+PyObject* Pack(const Structure& node, PyObject* const* leaves);
+
 /// What one component must become, with NumPy's name for its dtype.
 struct Leaf {
   ComponentSpec spec;
