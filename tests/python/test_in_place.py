@@ -24,7 +24,7 @@ def make(generator, signature=(IMAGE, LABEL), **options):
 
 
 def images(slots, count=10):
-    for i, (image, label) in zip(range(count), slots):
+    for i, (image, label) in zip(range(count), slots, strict=False):
         image[...] = i
         label[...] = -i
         yield image, label
@@ -73,7 +73,7 @@ def test_nothing_is_copied():
     addresses = []
 
     def source(slots):
-        for i, (image, label) in zip(range(8), slots):
+        for i, (image, _label) in zip(range(8), slots, strict=False):
             addresses.append(image.ctypes.data)
             image[...] = i
             yield image, i
@@ -96,7 +96,7 @@ def test_nothing_is_copied():
 )
 def test_structures(signature):
     def source(slots):
-        for i, slot in zip(range(5), slots):
+        for i, slot in zip(range(5), slots, strict=False):
             image, label = tf.nest.flatten(slot)
             image[...] = i
             label[...] = -i
@@ -109,7 +109,7 @@ def test_structures(signature):
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda slots: zip(range(6), slots), lambda slots: enumerate(slots)]
+    "wrap", [lambda slots: zip(range(6), slots, strict=False), lambda slots: enumerate(slots)]
 )
 def test_a_single_component(wrap):
     def source(slots):
@@ -127,7 +127,7 @@ def test_components_without_a_slot():
     signature = (IMAGE, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((), tf.string))
 
     def source(slots):
-        for i, (image, numbers, text) in zip(range(3), slots):
+        for i, (image, numbers, text) in zip(range(3), slots, strict=False):
             assert numbers is None and text is None
             image[...] = i
             yield image, [i, i], f"image {i}"
@@ -139,7 +139,7 @@ def test_components_without_a_slot():
 
 def test_a_slot_need_not_be_used():
     def source(slots):
-        for i, (image, label) in zip(range(6), slots):
+        for i, (image, label) in zip(range(6), slots, strict=False):
             image[...] = -1
             label[...] = -1
             yield (np.full(IMAGE.shape, i, np.float32), -i) if i % 2 else (image + (i + 1), -i)
@@ -165,7 +165,7 @@ def test_a_yielded_slot_is_read_only(batch_size):
     refusals = []
 
     def source(slots):
-        for i, (image, label) in zip(range(8), slots):
+        for i, (image, label) in zip(range(8), slots, strict=False):
             image[...] = i
             yield image, -i
             for misuse in (
@@ -206,7 +206,7 @@ def test_another_view_that_outlives_the_yield_changes_nothing(kind, batch_size, 
     kept = []
 
     def source(slots):
-        for i, (image, label) in zip(range(9), slots):
+        for i, (image, _label) in zip(range(9), slots, strict=False):
             image[...] = i
             kept.append(dict(views_of(image))[kind])
             if keeps_slot:
@@ -231,7 +231,7 @@ def test_slots_kept_in_a_list_keep_their_values():
     kept = []
 
     def source(slots):
-        for i, (image, label) in zip(range(9), slots):
+        for i, (image, label) in zip(range(9), slots, strict=False):
             image[...] = i
             kept.append(image)
             yield image, -i
@@ -260,7 +260,7 @@ def test_an_error_drops_the_batch_and_its_slots():
     kept = []
 
     def source(slots):
-        for i, (image, label) in zip(range(9), slots):
+        for i, (image, label) in zip(range(9), slots, strict=False):
             image[...] = i
             if i == 4:
                 kept.append(image[:])
