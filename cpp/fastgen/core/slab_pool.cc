@@ -1,5 +1,7 @@
 #include "fastgen/core/slab_pool.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -10,6 +12,11 @@ namespace {
 /// From here on a slab starts on a page, so that its pages hold nothing else.
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kPageAlignedFrom = 16 * kPage;
+
+/// From here on a slab is made of huge pages, where the system has them: a fault for every 2 MB instead of every 4 KB when it is
+/// first written, and fewer misses of the TLB ever after. It starts on one, so that it has no part of another's.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::size_t kHugePagesFrom = 2 * kHugePage;
 
 /// Room for the read-ahead of a source (64 MiB) and as much again in the consumer's hands.
 constexpr std::size_t kDefaultBudget = std::size_t{128} << 20;
@@ -83,12 +90,14 @@ BlockRef SlabPool::Get(std::size_t bytes) {
   }
   const std::size_t wanted = shelf >= 0 ? BytesOf(shelf) : bytes;
   // By what the slab can hold, not by what is asked for now: whoever gets it next may fill it.
-  const std::size_t alignment = wanted >= kPageAlignedFrom ? kPage : kSlabAlignment;
+  const std::size_t alignment = wanted >= kHugePagesFrom ? kHugePage : wanted >= kPageAlignedFrom ? kPage : kSlabAlignment;
   // aligned_alloc wants a multiple of the alignment; the addition must not wrap for absurd sizes.
   if (wanted > SIZE_MAX - alignment) throw std::bad_alloc();
   std::unique_ptr<std::byte, Free> data(
       static_cast<std::byte*>(std::aligned_alloc(alignment, (wanted + alignment - 1) / alignment * alignment)));
   if (data == nullptr) throw std::bad_alloc();
+  // Advice: where it is not taken, nothing is lost.
+  if (alignment == kHugePage) madvise(data.get(), wanted / kHugePage * kHugePage, MADV_HUGEPAGE);
   BlockRef slab(new Slab(this, shelf, data.get(), bytes));
   data.release();  // the slab's by now
   fresh_slabs_.fetch_add(1, std::memory_order_relaxed);

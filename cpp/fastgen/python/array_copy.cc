@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "fastgen/core/streaming_copy.h"
 #include "fastgen/python/gil.h"
 
 namespace fastgen {
@@ -33,8 +34,8 @@ bool HoldsBytesOf(PyArrayObject* array, PyArray_Descr* descr) {
   return same_type && PyArray_IS_C_CONTIGUOUS(array);
 }
 
-bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, std::byte* to) {
-  const void* const from = PyArray_DATA(array);
+bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, std::byte* to, ReadBack read_back) {
+  const auto* const from = static_cast<const std::byte*>(PyArray_DATA(array));
   const std::size_t bytes = BytesAs(array, descr);
   const bool plain = HoldsBytesOf(array, descr);
   if (plain && from == to) return true;
@@ -46,7 +47,14 @@ bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, std::byte* to) {
   Py_INCREF(array);
   bool copied = true;
   if (plain) {
-    WithoutGil([=] { std::memmove(to, from, bytes); });
+    const bool apart = from + bytes <= to || to + bytes <= from;
+    WithoutGil([=] {
+      if (apart && read_back == ReadBack::kLate) {
+        CopyStreaming(to, from, bytes);
+      } else {
+        std::memmove(to, from, bytes);
+      }
+    });
   } else {
     copied = CopyByNumpy(array, descr, to);
   }

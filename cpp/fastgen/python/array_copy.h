@@ -14,10 +14,13 @@ std::size_t BytesAs(PyArrayObject* array, PyArray_Descr* descr);
 /// Whether an array's memory holds just those bytes: same dtype, byte order and layout.
 bool HoldsBytesOf(PyArrayObject* array, PyArray_Descr* descr);
 
+/// Whether what is copied will be read soon, out of the cache, or so late that it should not fill it (see streaming_copy.h).
+enum class ReadBack { kSoon, kLate };
+
 /// Copies an array of any layout to `to`, as values of `descr`, in C order; casts as `astype(descr)` does where the array's dtype is
 /// another. The two may overlap, and nothing is copied where the array lies at `to` already. Needs the GIL; frees it while large
 /// bytes are copied. False with a Python exception set.
-bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, std::byte* to);
+bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, std::byte* to, ReadBack read_back);
 
 }  // namespace fastgen
 

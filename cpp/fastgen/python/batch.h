@@ -12,6 +12,8 @@
 #include "fastgen/core/block.h"
 #include "fastgen/core/frame.h"
 #include "fastgen/core/status.h"
+#include "fastgen/core/streaming_copy.h"
+#include "fastgen/python/array_copy.h"
 #include "fastgen/python/strings.h"
 #include "fastgen/python/structure.h"
 
@@ -64,6 +66,11 @@ class Batch {
   void Notice(std::size_t index, PyArrayObject* array) {
     Column& column = columns_[index];
     if (column.slot == reinterpret_cast<PyObject*>(array)) column.slot_yielded = true;
+  }
+
+  /// When the consumer will have read what is now written to component `index`.
+  ReadBack read_back(std::size_t index) const {
+    return columns_[index].slab->size() >= kStreamedFrom ? ReadBack::kLate : ReadBack::kSoon;
   }
 
   /// A batch's bytes lie side by side, so an array is never taken as it lies.

@@ -252,7 +252,7 @@ bool Converter::ConvertArray(std::size_t index, PyArrayObject* array, bool ours,
   const std::size_t bytes = BytesAs(array, leaf.descr);
   if (ours && HoldsBytesOf(array, leaf.descr) && row.Adopt(index, leaf.spec.dtype, array, bytes)) return true;
   std::byte* const to = row.Room(index, leaf.spec.dtype, PyArray_NDIM(array), PyArray_DIMS(array), bytes);
-  return to != nullptr && CopyArray(array, leaf.descr, to);
+  return to != nullptr && CopyArray(array, leaf.descr, to, row.read_back(index));
 }
 
 template <typename Row>

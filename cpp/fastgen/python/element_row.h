@@ -8,6 +8,7 @@
 
 #include "fastgen/core/frame.h"
 #include "fastgen/core/slab_pool.h"
+#include "fastgen/python/array_copy.h"
 #include "fastgen/python/numpy_memory.h"
 #include "fastgen/python/strings.h"
 #include "fastgen/python/structure.h"
@@ -53,6 +54,8 @@ class ElementRow {
   }
 
   void Notice(std::size_t, PyArrayObject*) {}
+
+  ReadBack read_back(std::size_t) const { return ReadBack::kSoon; }
 
   /// Takes an array as it lies in memory, without a copy, if that memory is a slab. The caller knows that nobody else can reach
   /// the array, and drops it unchanged.
