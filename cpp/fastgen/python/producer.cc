@@ -14,9 +14,6 @@
 namespace fastgen {
 namespace {
 
-/// Sources that run no bytecode (range, map over a C function) never offer the GIL to others; so it is offered for them.
-constexpr std::uint64_t kElementsPerTurn = 256;
-
 /// With AUTOTUNE. Enough that a consumer and a producer that share the GIL change places seldom; the byte budget is the limit
 /// where batches are large.
 constexpr std::size_t kMostBatchesAhead = 64;
@@ -146,8 +143,8 @@ bool Producer::OpenSource() {
 void Producer::PullAll() {
   while (!pass_is_over_ && WaitForTurn()) {
     Pull();
-    if (pulled_ % kElementsPerTurn == 0) {
-      WithoutGil([] {});  // a thread that waits gets its turn
+    if (turn_.IsOver()) {
+      turn_.PassOn();
       lifecycle::DropTextsNow();
     }
   }
@@ -207,7 +204,6 @@ void Producer::Pull() {
     PublishError(DescribeException(Origin::kElement), 1);
   }
   ++index_;
-  ++pulled_;
   Py_DECREF(element);
 }
 

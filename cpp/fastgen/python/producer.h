@@ -14,6 +14,7 @@
 #include "fastgen/core/status.h"
 #include "fastgen/core/stream.h"
 #include "fastgen/python/batch.h"
+#include "fastgen/python/gil_turn.h"
 #include "fastgen/python/python_api.h"
 #include "fastgen/python/python_source.h"
 #include "fastgen/python/slots.h"
@@ -82,7 +83,7 @@ class Producer final : public std::enable_shared_from_this<Producer>, private Sl
   PyObject* slots_ = nullptr;         // what a source that writes in place was called with
   std::unique_ptr<Batch> batch_;      // being filled; null where elements travel alone and are not written in place
   std::int64_t rows_ahead_ = 0;       // of a batch that are made before it is asked for, where batches are made on demand
-  std::uint64_t pulled_ = 0;          // elements of all passes
+  GilTurn turn_;
   std::uint64_t index_ = 0;           // of the pass's next element
   bool wait_for_demand_ = false;      // the source has raised: no further ahead until the user has seen it
   bool pass_is_over_ = false;
