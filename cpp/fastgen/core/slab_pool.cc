@@ -81,8 +81,10 @@ BlockRef SlabPool::Get(std::size_t bytes) {
   if (shelf >= 0) {
     Shelf& place = shelves_[static_cast<std::size_t>(shelf)];
     const std::lock_guard<std::mutex> lock(place.mutex);
+    place.last_used.store(clock_.fetch_add(1, std::memory_order_relaxed), std::memory_order_relaxed);
     if (Slab* slab = place.free_list) {
       place.free_list = slab->next;
+      place.empty.store(place.free_list == nullptr, std::memory_order_relaxed);
       free_bytes_.fetch_sub(BytesOf(shelf), std::memory_order_relaxed);
       slab->Reuse(bytes);
       return BlockRef(slab);
@@ -106,22 +108,57 @@ BlockRef SlabPool::Get(std::size_t bytes) {
 
 void SlabPool::Put(Slab* slab) {
   const int shelf = slab->shelf();
-  if (shelf >= 0) {
-    const std::size_t bytes = BytesOf(shelf);
-    Shelf& place = shelves_[static_cast<std::size_t>(shelf)];
-    // The budget is read under the shelf's mutex. set_budget() takes every one of them after it has changed the budget, so that
-    // either it finds this slab on the shelf, or the new budget is known here.
-    const std::lock_guard<std::mutex> lock(place.mutex);
-    // Room is taken only where there is some, so that a slab that is refused does not get another one refused in passing.
-    std::size_t kept = free_bytes();
-    while (kept + bytes <= budget()) {
-      if (!free_bytes_.compare_exchange_weak(kept, kept + bytes, std::memory_order_relaxed)) continue;
-      slab->next = place.free_list;
-      place.free_list = slab;
-      return;
-    }
+  if (shelf >= 0 && BytesOf(shelf) <= budget()) {
+    do {
+      if (Keep(slab)) return;
+    } while (Displace(shelves_[static_cast<std::size_t>(shelf)]));
   }
   delete slab;
+}
+
+bool SlabPool::Keep(Slab* slab) {
+  const std::size_t bytes = BytesOf(slab->shelf());
+  Shelf& place = shelves_[static_cast<std::size_t>(slab->shelf())];
+  // The budget is read under the shelf's mutex. set_budget() takes every one of them after it has changed the budget, so that
+  // either it finds this slab on the shelf, or the new budget is known here.
+  const std::lock_guard<std::mutex> lock(place.mutex);
+  place.last_used.store(clock_.fetch_add(1, std::memory_order_relaxed), std::memory_order_relaxed);
+  // Room is taken only where there is some, so that a slab that is refused does not get another one refused in passing.
+  std::size_t kept = free_bytes();
+  while (kept + bytes <= budget()) {
+    if (!free_bytes_.compare_exchange_weak(kept, kept + bytes, std::memory_order_relaxed)) continue;
+    slab->next = place.free_list;
+    place.free_list = slab;
+    place.empty.store(false, std::memory_order_relaxed);
+    return true;
+  }
+  return false;
+}
+
+bool SlabPool::Displace(const Shelf& not_from) {
+  int oldest = -1;
+  std::uint64_t oldest_use = 0;
+  for (int shelf = 0; shelf < kShelves; ++shelf) {
+    const Shelf& place = shelves_[static_cast<std::size_t>(shelf)];
+    if (&place == &not_from || place.empty.load(std::memory_order_relaxed)) continue;
+    const std::uint64_t used = place.last_used.load(std::memory_order_relaxed);
+    if (oldest >= 0 && used >= oldest_use) continue;
+    oldest = shelf;
+    oldest_use = used;
+  }
+  if (oldest < 0) return false;
+  Shelf& place = shelves_[static_cast<std::size_t>(oldest)];
+  Slab* slab = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(place.mutex);
+    slab = place.free_list;
+    if (slab == nullptr) return true;  // somebody took it: the next look finds another
+    place.free_list = slab->next;
+    place.empty.store(place.free_list == nullptr, std::memory_order_relaxed);
+    free_bytes_.fetch_sub(BytesOf(oldest), std::memory_order_relaxed);
+  }
+  delete slab;  // giving pages back takes its time: not under the lock
+  return true;
 }
 
 void SlabPool::set_budget(std::size_t bytes) {
@@ -133,6 +170,7 @@ void SlabPool::set_budget(std::size_t bytes) {
     while (place.free_list != nullptr && free_bytes() > bytes) {
       Slab* slab = place.free_list;
       place.free_list = slab->next;
+      place.empty.store(place.free_list == nullptr, std::memory_order_relaxed);
       free_bytes_.fetch_sub(BytesOf(shelf), std::memory_order_relaxed);
       delete slab;
     }

@@ -22,7 +22,8 @@ inline constexpr std::size_t kSlabAlignment = 64;
 /// allocates. A pool must outlive its slabs; the one that streams share, Global(), is never destroyed.
 class SlabPool {
  public:
-  /// Keeps at most `budget_bytes` of free memory for reuse; what comes back beyond that is freed.
+  /// Keeps at most `budget_bytes` of free memory for reuse. What comes back beyond that displaces slabs of the size that has
+  /// been used least recently; so a program that has changed its sizes recycles the new ones.
   explicit SlabPool(std::size_t budget_bytes) : budget_(budget_bytes) {}
   ~SlabPool();
   SlabPool(const SlabPool&) = delete;
@@ -54,6 +55,9 @@ class SlabPool {
   struct Shelf {
     std::mutex mutex;
     Slab* free_list = nullptr;  // guarded by mutex
+    // When a slab last came or went, on the pool's clock; written under the mutex. Relaxed: it only guides a choice.
+    std::atomic<std::uint64_t> last_used{0};
+    std::atomic<bool> empty{true};  // likewise
   };
 
   static constexpr int kStepsPerPowerOfTwo = 4;
@@ -64,10 +68,13 @@ class SlabPool {
   static int ShelfOf(std::size_t bytes);
   static std::size_t BytesOf(int shelf);
   void Put(Slab* slab);
+  bool Keep(Slab* slab);
+  bool Displace(const Shelf& not_from);
 
   std::atomic<std::size_t> budget_;
   std::atomic<std::size_t> free_bytes_{0};
   std::atomic<std::uint64_t> fresh_slabs_{0};
+  std::atomic<std::uint64_t> clock_{0};  // counts uses; relaxed
   std::array<Shelf, kShelves> shelves_;
 };
 

@@ -91,6 +91,7 @@ void Producer::Run(std::shared_ptr<Producer> self) {
 }
 
 void Producer::RunWithGil() {
+  turn_.Begin();
   const std::int64_t passes = delivery_.passes;
   for (std::int64_t pass = 0; passes < 0 || pass < passes; ++pass) {
     if (!RunPass()) break;
@@ -154,14 +155,18 @@ bool Producer::WaitForTurn() {
   if (channel_.closed()) return false;
   const std::int64_t rows = batch_ == nullptr ? 0 : batch_->rows();
   bool open = true;
+  bool waited = false;
   if (wait_for_demand_ || (channel_.on_demand() && rows >= rows_ahead_ && !channel_.HasDemand())) {
     wait_for_demand_ = false;
     WithoutGil([&] { open = channel_.WaitForDemand(); });  // whoever consumes may need the GIL to get there
+    waited = true;
   }
   // A batch keeps the room that it had for its first row.
   if (open && rows == 0 && channel_.TryReserve() == nullptr) {
     WithoutGil([&] { open = channel_.WaitForRoom(); });  // as above
+    waited = true;
   }
+  if (waited) turn_.Begin();
   return open;
 }
 
