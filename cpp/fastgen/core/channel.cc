@@ -135,11 +135,23 @@ Channel::Outcome Channel::Next(Frame** frame, nanoseconds timeout) {
     } while (steady_clock::now() < spin_until);
   }
   consumer_waits_.Add(1);
-  consumer_parking_.Park(
-      [this] { return ring_.HasItemSeqCst() || state_.load(std::memory_order_seq_cst) != 0; }, timeout);
+  WaitAndHelp(timeout);
   // Pairs with InterruptConsumer(): what was written before it is visible to the caller, who looks around next.
   state_.fetch_and(~kInterrupted, std::memory_order_acquire);
   return TryNext(frame);
+}
+
+void Channel::WaitAndHelp(nanoseconds timeout) {
+  const auto begin = steady_clock::now();
+  const auto left = [begin, timeout] { return timeout - (steady_clock::now() - begin); };
+  const auto called = [this] { return ring_.HasItemSeqCst() || state_.load(std::memory_order_seq_cst) != 0; };
+  copy_board_.BeginWait();
+  do {
+    // What is no frame and no call is a piece that the producer has put up, and may have taken back by now.
+    consumer_parking_.Park([&] { return called() || copy_board_.HasPiece(); }, std::max(left(), nanoseconds{0}));
+    copy_board_.Help([&] { return called() || left() <= nanoseconds{0}; });
+  } while (!called() && left() > nanoseconds{0});
+  copy_board_.EndWait();
 }
 
 void Channel::Ask() {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "fastgen/core/copy_board.h"
 #include "fastgen/core/counters.h"
 #include "fastgen/core/frame.h"
 #include "fastgen/core/parking.h"
@@ -61,12 +62,16 @@ class Channel {
   bool HasDemand() const { return asked_.load(std::memory_order_seq_cst) > ring_.published(); }
   /// No frame will follow. The consumer reaches the end after the frames already published.
   void Finish();
+  /// Where large copies may be put up for the consumer, while it waits in Next(). Finish them before what they fill is published or
+  /// cleared.
+  CopyBoard& copy_board() { return copy_board_; }
 
   // Consumer's thread only ------------------------------------------------------------------------------------------
 
   /// The oldest frame, without waiting. The frame stays the consumer's until Release().
   Outcome TryNext(Frame** frame);
-  /// The oldest frame, waiting at most `timeout` for it. May return kEmpty early, when the wait was interrupted.
+  /// The oldest frame, waiting at most `timeout` for it, and helping the producer with its copies meanwhile. May return kEmpty
+  /// early, when the wait was interrupted.
   Outcome Next(Frame** frame, std::chrono::nanoseconds timeout);
   /// Gives the frame of the last kFrame outcome back, cleared.
   void Release();
@@ -92,6 +97,7 @@ class Channel {
   bool ProducerWaits(const Ready& ready);
   bool OverBudget();
   void Ask();
+  void WaitAndHelp(std::chrono::nanoseconds timeout);
   bool AwaitsBytes() const;
   void Grant();
   void Retune(std::uint64_t frame_bytes);
@@ -133,6 +139,8 @@ class Channel {
   // On lines of their own: the other side looks at them at each publish.
   alignas(kCacheLine) ParkingSpot producer_parking_;
   alignas(kCacheLine) ParkingSpot consumer_parking_;
+
+  CopyBoard copy_board_{&consumer_parking_};
 };
 
 }  // namespace fastgen

@@ -1,20 +1,5 @@
-// The real channel, compiled here against the model's atomics: everything that channel.cc does, in every order that Relacy finds.
-#include "model.h"
-
-// Within the core's files `std::atomic` names the model's, and the futex is the model's too.
-namespace std {
-template <typename T>
-using modelled_atomic = fastgen::model::Atomic<T>;
-}
-#define atomic modelled_atomic
-#include "fastgen/core/channel.h"
-#include "fastgen/core/channel.cc"
-#undef atomic
-
-void fastgen::Futex::Wait(model::Atomic<std::uint32_t>& word, std::uint32_t expected, std::chrono::nanoseconds timeout) {
-  model::Futex::Wait(word, expected, timeout);
-}
-void fastgen::Futex::Wake(model::Atomic<std::uint32_t>& word) { model::Futex::Wake(word); }
+// The real channel, in every order that Relacy finds.
+#include "modelled_core.h"
 
 namespace fastgen::model {
 namespace {
@@ -239,6 +224,89 @@ struct Interruption : ChannelModel<Interruption, 3> {
   }
 };
 
+/// The producer puts up the copies of each frame, and drops the arrays as soon as they are finished. Whoever copied, what the frame
+/// is made of is there when the consumer has it. The consumer comes and goes: it waits, and it looks.
+template <bool kFinish>
+struct DeliveryOfCopies : ChannelModel<DeliveryOfCopies<kFinish>, 2> {
+  using ChannelModel<DeliveryOfCopies, 2>::channel;
+  static constexpr unsigned kFrames = 3;
+  static constexpr unsigned kPiecesEach = 2;
+  std::unique_ptr<Pieces> pieces;
+  void before() {
+    this->Open({1, 0});
+    pieces = std::make_unique<Pieces>();
+  }
+  void after() {
+    pieces.reset();
+    channel.reset();
+  }
+  void thread(unsigned index) { index == kProducer ? Produce() : Consume(); }
+
+  void Produce() {
+    CopyBoard& board = (*channel)->copy_board();
+    for (unsigned frame = 0; frame < kFrames; ++frame) {
+      const unsigned first = frame * kPiecesEach;
+      for (unsigned piece = first; piece < first + kPiecesEach; ++piece) pieces->Write(piece, static_cast<int>(piece) + 1);
+      this->Linger();  // until the consumer waits, perhaps
+      if (!board.Offer(Pieces::From(first), Pieces::To(first), kPiecesEach * Pieces::kBytes)) {
+        Pieces::Copy(Pieces::To(first), Pieces::From(first), Pieces::kBytes);
+        Pieces::Copy(Pieces::To(first + 1), Pieces::From(first + 1), Pieces::kBytes);
+      }
+      if (kFinish) {
+        board.FinishAll();
+        for (unsigned piece = first; piece < first + kPiecesEach; ++piece) pieces->Write(piece, 0);
+      }
+      RL_ASSERT(channel->Send(static_cast<int>(frame) + 1));
+    }
+    (*channel)->Finish();
+  }
+
+  void Consume() {
+    for (unsigned frame = 0; frame < kFrames; ++frame) {
+      RL_ASSERT(channel->Take() == static_cast<int>(frame) + 1);
+      for (unsigned piece = frame * kPiecesEach; piece < (frame + 1) * kPiecesEach; ++piece) {
+        RL_ASSERT(pieces->times_copied(piece) == 1 && pieces->Read(piece) == static_cast<int>(piece) + 1);
+      }
+    }
+    RL_ASSERT(channel->Take() == kEnd);
+  }
+};
+
+/// Whatever the consumer is at when the channel is closed, it comes back, and after FinishAll() it touches nothing.
+struct ClosingWithCopies : ChannelModel<ClosingWithCopies, 3> {
+  static constexpr unsigned kPiecesEach = 2;
+  std::unique_ptr<Pieces> pieces;
+  void before() {
+    Open({1, 0});
+    pieces = std::make_unique<Pieces>();
+  }
+  void after() {
+    pieces.reset();
+    channel.reset();
+  }
+  void thread(unsigned index) {
+    if (index == kThird) {
+      Linger();
+      return (*channel)->Close();
+    }
+    if (index == kConsumer) {
+      RL_ASSERT(channel->Take() == kClosed);
+      return;
+    }
+    Linger();
+    CopyBoard& board = (*channel)->copy_board();
+    for (unsigned first = 0; first < 3 * kPiecesEach; first += kPiecesEach) {
+      board.Offer(Pieces::From(first), Pieces::To(first), kPiecesEach * Pieces::kBytes);
+    }
+    board.FinishAll();
+    for (unsigned piece = 0; piece < board.offers() * kPiecesEach; ++piece) {
+      pieces->Write(piece, 0);
+      RL_ASSERT(pieces->times_copied(piece) <= 1);
+      pieces->Read(piece);
+    }
+  }
+};
+
 }  // namespace
 }  // namespace fastgen::model
 
@@ -258,6 +326,9 @@ int main(int argc, char** argv) {
     }},
     {"CloseEndsBothSides", [] { return Passes<Closing<1>>(Random(100'000)) && Passes<Closing<0>>(Random(100'000)); }},
     {"InterruptReachesTheConsumer", [] { return Passes<Interruption>(Random(200'000)); }},
+    {"CopiesArriveWithTheirFrame", [] { return Passes<DeliveryOfCopies<true>>(Random(100'000)); }},
+    {"CloseEndsBothSidesWithCopiesOnTheBoard", [] { return Passes<ClosingWithCopies>(Random(100'000)); }},
+    {"WithoutFinishingCopiesAreMissing", [] { return Fails<DeliveryOfCopies<false>>(rl::test_result_user_assert_failed, {}); }},
     {"WithoutSeqCstItDeadlocks", [] { return Fails<Delivery<2>>(rl::test_result_deadlock, WithoutSeqCst()); }},
     {"WithoutTheConsumersAcquireItRaces", [] {
       return Fails<Delivery<2>>(rl::test_result_data_race, WithoutAcquireOf(1u << kConsumer));

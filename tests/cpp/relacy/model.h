@@ -21,6 +21,7 @@
 #include <new>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -48,11 +49,12 @@ namespace fastgen::model {
 /// What is taken away from the code under test. Operations are told apart by the width of their atomic: indices have 64 bits,
 /// flags 32.
 struct Weakened {
-  bool index_store = false;  // seq_cst -> release
+  bool index_store = false;  // seq_cst -> release, also of an addition
   bool index_load = false;   // seq_cst -> acquire
   bool flag_store = false;
   bool flag_load = false;
   bool flag_exchange = false;
+  bool compare_and_swap = false;  // no longer one step: a load, and then a store
   unsigned release_of = 0;  // release -> relaxed, for the threads whose bits are set
   unsigned acquire_of = 0;  // acquire -> relaxed, likewise
 };
@@ -105,9 +107,22 @@ class Atomic {
     if (order == std::memory_order_seq_cst && weakened.flag_exchange) order = std::memory_order_acq_rel;
     return value_.exchange(value, Convert(order), $);
   }
+  bool compare_exchange_weak(T& expected, T desired, std::memory_order success, std::memory_order failure) {
+    if (weakened.compare_and_swap) {
+      if (load(success) != expected) return false;
+      store(desired, std::memory_order_relaxed);
+      return true;
+    }
+    if (success == std::memory_order_acquire && IsOneOf(weakened.acquire_of)) success = std::memory_order_relaxed;
+    return value_.compare_exchange_weak(expected, desired, Convert(success), $, Convert(failure), $);
+  }
   T fetch_or(T bits, std::memory_order order = std::memory_order_seq_cst) { return value_.fetch_or(bits, Convert(order), $); }
   T fetch_and(T bits, std::memory_order order = std::memory_order_seq_cst) { return value_.fetch_and(bits, Convert(order), $); }
-  T fetch_add(T n, std::memory_order order = std::memory_order_seq_cst) { return value_.fetch_add(n, Convert(order), $); }
+  T fetch_add(T n, std::memory_order order = std::memory_order_seq_cst) {
+    if (order == std::memory_order_seq_cst && weakened.index_store) order = std::memory_order_release;
+    if (order == std::memory_order_release && IsOneOf(weakened.release_of)) order = std::memory_order_relaxed;
+    return value_.fetch_add(n, Convert(order), $);
+  }
   T fetch_sub(T n, std::memory_order order = std::memory_order_seq_cst) { return value_.fetch_sub(n, Convert(order), $); }
 
   /// The kernel's futex: it compares the newest value, and comparing and falling asleep are one step. Nobody sleeps by the clock
@@ -150,6 +165,26 @@ struct Futex {
 /// Lets another thread run: in a model, a loop that only looks must say so.
 inline void Yield() { rl::yield(1, $); }
 
+/// Whether a thread that looks at the clock may find that it was kept from running for long.
+inline bool interruptions = false;
+
+/// Time goes on by being looked at: one look makes the longest spinning wait.
+struct Clock {
+  using duration = std::chrono::nanoseconds;
+  using rep = duration::rep;
+  using period = duration::period;
+  using time_point = std::chrono::time_point<Clock>;
+  static constexpr bool is_steady = true;
+
+  static time_point now() {
+    time += std::chrono::microseconds(interruptions && rl::rand(8) == 0 ? 1000 : 60);
+    return time_point(time);
+  }
+
+ private:
+  static inline duration time{std::chrono::hours(1)};  // only differences matter
+};
+
 struct Search {
   rl::scheduler_type_e scheduler = rl::random_scheduler_type;
   unsigned iterations = 0;     // of the random scheduler
@@ -178,14 +213,14 @@ bool Explore(const Search& search, rl::test_result_e expected) {
   return as_expected;
 }
 
-/// The code as it is: it must pass. A random search is made without spurious wake-ups and with them; for a bounded one they are
-/// too many.
+/// The code as it is: it must pass. A random search is made without spurious wake-ups and interruptions and with them; for a bounded
+/// one they are too many.
 template <typename Model>
 bool Passes(const Search& search) {
   weakened = {};
-  spurious_wake_ups = false;
+  spurious_wake_ups = interruptions = false;
   if (!Explore<Model>(search, rl::test_result_success)) return false;
-  spurious_wake_ups = true;
+  spurious_wake_ups = interruptions = true;
   return search.scheduler != rl::random_scheduler_type || Explore<Model>(search, rl::test_result_success);
 }
 
@@ -193,7 +228,7 @@ bool Passes(const Search& search) {
 template <typename Model>
 bool Fails(rl::test_result_e how, const Weakened& weaker, const Search& search = Random(200'000)) {
   weakened = weaker;
-  spurious_wake_ups = false;
+  spurious_wake_ups = interruptions = false;
   return Explore<Model>(search, how);
 }
 
