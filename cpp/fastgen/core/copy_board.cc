@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "fastgen/core/streaming_copy.h"
+
 namespace fastgen {
 namespace {
 
@@ -15,7 +17,7 @@ constexpr std::size_t DivideRoundingUp(std::size_t n, std::size_t divisor) { ret
 
 }  // namespace
 
-bool CopyBoard::Offer(const std::byte* from, std::byte* to, std::size_t bytes) {
+bool CopyBoard::Offer(const std::byte* from, std::byte* to, std::size_t bytes, bool past_cache) {
   if (!ConsumerHelps()) return false;
   if (offers_ - finished_ == kMostOffers && offers_ - FinishedOffers() == kMostOffers) return false;
   // Finished: nobody has claimed anything here, and what the consumer read has happened before the load in FinishedOffers().
@@ -23,6 +25,7 @@ bool CopyBoard::Offer(const std::byte* from, std::byte* to, std::size_t bytes) {
   place.from = from;
   place.to = to;
   place.bytes = bytes;
+  place.past_cache = past_cache;
   place.pieces = std::max<std::size_t>(DivideRoundingUp(bytes, kPieceBytes), 1);
   // Of one size, and in whole cache lines.
   place.piece_bytes = DivideRoundingUp(DivideRoundingUp(bytes, place.pieces), kCacheLine) * kCacheLine;
@@ -71,7 +74,11 @@ bool CopyBoard::Claim(Place* place, std::uint64_t* piece) {
 void CopyBoard::Copy(const Place& place, std::uint64_t piece) {
   const std::size_t begin = std::min(piece * place.piece_bytes, place.bytes);
   const std::size_t end = std::min(begin + place.piece_bytes, place.bytes);
-  std::memcpy(place.to + begin, place.from + begin, end - begin);
+  if (place.past_cache) {
+    CopyStreaming(place.to + begin, place.from + begin, end - begin);
+  } else {
+    std::memcpy(place.to + begin, place.from + begin, end - begin);
+  }
 }
 
 std::uint64_t CopyBoard::FinishedOffers() {

@@ -53,8 +53,8 @@ class CopyBoard {
   // Producer's thread only ------------------------------------------------------------------------------------------
 
   /// Puts up a copy. False, and nothing happened, when nobody is there to help, helping has proved to be of no use lately, or too
-  /// many offers are not finished yet: then the caller copies.
-  bool Offer(const std::byte* from, std::byte* to, std::size_t bytes);
+  /// many offers are not finished yet: then the caller copies. `past_cache`: with CopyStreaming().
+  bool Offer(const std::byte* from, std::byte* to, std::size_t bytes, bool past_cache = false);
   /// How many offers were ever put up.
   std::uint64_t offers() const { return offers_; }
   /// How many of them are finished, in their order: what the first so many read from may be dropped. Never blocks.
@@ -123,6 +123,7 @@ class CopyBoard {
     std::size_t bytes = 0;
     const std::byte* from = nullptr;
     std::byte* to = nullptr;
+    bool past_cache = false;
   };
 
   Place& PlaceOf(std::uint64_t offer) { return places_[offer % kMostOffers]; }

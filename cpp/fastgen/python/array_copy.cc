@@ -8,10 +8,6 @@
 namespace fastgen {
 namespace {
 
-/// From here on the GIL is freed for the copy. Below, taking it back from a busy thread (up to 5 ms by default, see
-/// sys.setswitchinterval) would cost more than the copy.
-constexpr std::size_t kLargeCopy = std::size_t{256} << 10;
-
 /// NumPy's own copy: strides, byte order and casts.
 bool CopyByNumpy(PyArrayObject* array, PyArray_Descr* descr, std::byte* to) {
   Py_INCREF(descr);
@@ -32,6 +28,11 @@ std::size_t BytesAs(PyArrayObject* array, PyArray_Descr* descr) {
 bool HoldsBytesOf(PyArrayObject* array, PyArray_Descr* descr) {
   const bool same_type = PyArray_DESCR(array) == descr || PyArray_EquivTypes(PyArray_DESCR(array), descr);
   return same_type && PyArray_IS_C_CONTIGUOUS(array);
+}
+
+bool OwnsMemoryAlone(PyArrayObject* array) {
+  return PyArray_CheckExact(array) && PyArray_CHKFLAGS(array, NPY_ARRAY_OWNDATA) && PyArray_BASE(array) == nullptr &&
+         reinterpret_cast<const PyArrayObject_fields*>(array)->weakreflist == nullptr;
 }
 
 bool CopyArray(PyArrayObject* array, PyArray_Descr* descr, std::byte* to, ReadBack read_back) {

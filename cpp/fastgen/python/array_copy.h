@@ -14,6 +14,14 @@ std::size_t BytesAs(PyArrayObject* array, PyArray_Descr* descr);
 /// Whether an array's memory holds just those bytes: same dtype, byte order and layout.
 bool HoldsBytesOf(PyArrayObject* array, PyArray_Descr* descr);
 
+/// Whether an array is the only way to its memory: it owns that, no view was made of it, and no weak reference can bring it back.
+/// Whoever holds the only reference to such an array knows that its values will not change.
+bool OwnsMemoryAlone(PyArrayObject* array);
+
+/// From here on the GIL is freed for a copy. Below, taking it back from a busy thread (up to 5 ms by default, see
+/// sys.setswitchinterval) would cost more than the copy.
+inline constexpr std::size_t kLargeCopy = std::size_t{256} << 10;
+
 /// Whether what is copied will be read soon, out of the cache, or so late that it should not fill it (see streaming_copy.h).
 enum class ReadBack { kSoon, kLate };
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "fastgen/core/slab_pool.h"
+#include "fastgen/python/gil.h"
 #include "fastgen/python/lifecycle.h"
 
 namespace fastgen {
@@ -48,8 +49,8 @@ PyObject* MakeView(PyArray_Descr* descr, int rank, const npy_intp* lengths, std:
 
 }  // namespace
 
-Batch::Batch(const std::vector<Leaf>& leaves, std::int64_t size, bool stacked)
-    : leaves_(leaves), size_(size), stacked_(stacked), columns_(leaves.size()) {}
+Batch::Batch(const std::vector<Leaf>& leaves, std::int64_t size, bool stacked, CopyBoard* copy_board)
+    : leaves_(leaves), size_(size), stacked_(stacked), columns_(leaves.size()), copy_board_(copy_board) {}
 
 Batch::~Batch() {
   scratch_.Clear();
@@ -59,6 +60,12 @@ Batch::~Batch() {
     lifecycle::DropLater(column.slab_owner);
   }
   lifecycle::DropLater(handed_out_);
+  const bool being_copied = copied_later_ != decltype(copied_later_){};
+  for (PyObject* const array : copied_later_) lifecycle::DropLater(array);
+  for (Column& column : columns_) {
+    // Only where the interpreter's end has taken the producer's thread away: somebody may be writing there.
+    if (being_copied) column.slab.release();
+  }
 }
 
 bool Batch::HasShape(const Column& column, int rank, const npy_intp* lengths) const {
@@ -104,7 +111,30 @@ std::int64_t Batch::FirstCapacity(std::size_t row_bytes) const {
   return std::min(size_, std::max({affordable, most_rows_, std::int64_t{1}}));
 }
 
+bool Batch::CopyLater(std::size_t index, PyArrayObject* array, std::byte* to, std::size_t bytes) {
+  DropCopied();
+  if (!OwnsMemoryAlone(array)) return false;
+  const std::uint64_t offer = copy_board_->offers();
+  const auto* const from = static_cast<const std::byte*>(PyArray_DATA(array));
+  if (!copy_board_->Offer(from, to, bytes, read_back(index) == ReadBack::kLate)) return false;
+  Py_INCREF(array);
+  copied_later_[offer % copied_later_.size()] = reinterpret_cast<PyObject*>(array);
+  return true;
+}
+
+void Batch::DropCopied() {
+  const std::uint64_t finished = copy_board_->FinishedOffers();
+  for (; dropped_copies_ < finished; ++dropped_copies_) Py_CLEAR(copied_later_[dropped_copies_ % copied_later_.size()]);
+}
+
+void Batch::FinishCopies() {
+  if (dropped_copies_ == copy_board_->offers()) return;
+  WithoutGil([this] { copy_board_->FinishAll(); });
+  DropCopied();
+}
+
 void Batch::Reserve(Column& column, std::int64_t rows) {
+  FinishCopies();  // into the slab that is left
   rows = std::min(rows, size_);
   std::size_t bytes = 0;
   if (__builtin_mul_overflow(static_cast<std::size_t>(rows), column.row_bytes, &bytes)) throw std::bad_alloc();
@@ -141,6 +171,7 @@ bool Batch::StoreStrings(std::size_t index, int rank, const npy_intp* lengths, P
 
 void Batch::Commit(PyObject* element) {
   ++rows_;
+  if (dropped_copies_ != copy_board_->offers()) DropCopied();
   if (has_slots_) SettleSlots(element);
 }
 
@@ -171,6 +202,7 @@ void Batch::NoteShape(std::size_t index, const Component& component) {
 }
 
 void Batch::Finish(Frame* frame) {
+  FinishCopies();
   if (ragged_) {
     frame->SetError(Status(Code::kInvalidArgument, ragged_text_));
     frame->elements = static_cast<std::uint64_t>(rows_);
@@ -203,6 +235,7 @@ void Batch::Finish(Frame* frame) {
 }
 
 void Batch::Clear() {
+  FinishCopies();
   has_slots_ = false;
   Py_CLEAR(handed_out_);
   rows_ = 0;

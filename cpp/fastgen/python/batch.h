@@ -2,6 +2,7 @@
 #ifndef FASTGEN_PYTHON_BATCH_H_
 #define FASTGEN_PYTHON_BATCH_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "fastgen/core/block.h"
+#include "fastgen/core/copy_board.h"
 #include "fastgen/core/frame.h"
 #include "fastgen/core/status.h"
 #include "fastgen/core/streaming_copy.h"
@@ -34,7 +36,8 @@ namespace fastgen {
 class Batch {
  public:
   /// `leaves` must outlive the batch. `stacked`: along a new first axis; a batch of one element may go without.
-  Batch(const std::vector<Leaf>& leaves, std::int64_t size, bool stacked = true);
+  /// `copy_board`: where large copies may be put up. It must outlive the batch too.
+  Batch(const std::vector<Leaf>& leaves, std::int64_t size, bool stacked, CopyBoard* copy_board);
   ~Batch();
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
@@ -76,6 +79,10 @@ class Batch {
   /// A batch's bytes lie side by side, so an array is never taken as it lies.
   static constexpr bool Adopt(std::size_t, DType, PyArrayObject*, std::size_t) { return false; }
 
+  /// Copies an array's bytes to a row's room while the source makes its next element, if somebody is there to do it. The caller
+  /// holds the only reference to the array but for ours.
+  bool CopyLater(std::size_t index, PyArrayObject* array, std::byte* to, std::size_t bytes);
+
   bool StoreStrings(std::size_t index, int rank, const npy_intp* lengths, PyObject* const* strings, std::size_t count);
 
   // The whole element -------------------------------------------------------------------------------------------------
@@ -97,7 +104,8 @@ class Batch {
 
   // The whole batch ---------------------------------------------------------------------------------------------------
 
-  /// Moves what was committed into the frame, or the error that the batch is ragged; empty afterwards. Throws std::bad_alloc.
+  /// Moves what was committed into the frame, or the error that the batch is ragged; empty afterwards. Throws std::bad_alloc. Frees
+  /// the GIL while copies are not finished; so do Commit() and Clear().
   void Finish(Frame* frame);
   /// Drops what was committed.
   void Clear();
@@ -131,6 +139,8 @@ class Batch {
   PyObject* MakeSlot(std::size_t index);
   bool IsShared(const Column& column, PyObject* element) const;
   void SettleSlots(PyObject* element);
+  void DropCopied();
+  void FinishCopies();
   static void ForgetSlot(Column& column);
   static void ForgetSlots(Column& column);
 
@@ -138,6 +148,11 @@ class Batch {
   const std::int64_t size_;
   const bool stacked_;
   std::vector<Column> columns_;
+  CopyBoard* const copy_board_;
+  // Owned: what offer number i, modulo the size, reads from. Offers may be finished before their arrays are dropped: at most all
+  // but one, when the next is put up.
+  std::array<PyObject*, 2 * CopyBoard::kMostOffers> copied_later_{};
+  std::uint64_t dropped_copies_ = 0;                              // offers whose array has been dropped
   std::int64_t rows_ = 0;
   std::int64_t most_rows_ = 0;  // that a batch has had so far
 

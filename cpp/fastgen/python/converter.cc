@@ -250,9 +250,12 @@ bool Converter::ConvertArray(std::size_t index, PyArrayObject* array, bool ours,
   }
   row.Notice(index, array);
   const std::size_t bytes = BytesAs(array, leaf.descr);
-  if (ours && HoldsBytesOf(array, leaf.descr) && row.Adopt(index, leaf.spec.dtype, array, bytes)) return true;
+  const bool lasting = ours && HoldsBytesOf(array, leaf.descr);
+  if (lasting && row.Adopt(index, leaf.spec.dtype, array, bytes)) return true;
   std::byte* const to = row.Room(index, leaf.spec.dtype, PyArray_NDIM(array), PyArray_DIMS(array), bytes);
-  return to != nullptr && CopyArray(array, leaf.descr, to, row.read_back(index));
+  if (to == nullptr) return false;
+  if (lasting && bytes >= kLargeCopy && row.CopyLater(index, array, to, bytes)) return true;
+  return CopyArray(array, leaf.descr, to, row.read_back(index));
 }
 
 template <typename Row>

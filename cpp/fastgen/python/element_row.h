@@ -73,6 +73,9 @@ class ElementRow {
     return true;
   }
 
+  /// Copies of a frame's own are not worth the trouble: what could be copied later is taken as it lies.
+  static constexpr bool CopyLater(std::size_t, PyArrayObject*, std::byte*, std::size_t) { return false; }
+
   /// Takes strings as component `index`. False with a Python exception set.
   bool StoreStrings(std::size_t index, int rank, const npy_intp* lengths, PyObject* const* strings, std::size_t count) {
     Component& out = frame_->components[index];

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "fastgen/core/slab_pool.h"
+#include "fastgen/python/array_copy.h"
 #include "fastgen/python/python_api.h"
 
 namespace fastgen::numpy_memory {
@@ -98,9 +99,8 @@ PyDataMem_Handler handler = {
 }  // namespace
 
 Block* SlabOf(PyArrayObject* array) {
-  if (!PyArray_CheckExact(array) || !PyArray_CHKFLAGS(array, NPY_ARRAY_OWNDATA) || PyArray_BASE(array) != nullptr) return nullptr;
   const auto* const fields = reinterpret_cast<const PyArrayObject_fields*>(array);
-  if (fields->weakreflist != nullptr || fields->mem_handler == nullptr) return nullptr;
+  if (!OwnsMemoryAlone(array) || fields->mem_handler == nullptr) return nullptr;
   if (PyCapsule_GetPointer(fields->mem_handler, "mem_handler") != &handler) {
     PyErr_Clear();
     return nullptr;

@@ -15,8 +15,8 @@ namespace fastgen::numpy_memory {
 /// Python exception set.
 bool Install();
 
-/// The slab in which an array lies alone and from its beginning, if it owns its memory and that came from this handler; null
-/// otherwise, and where a weak reference could bring the array back. While somebody holds a reference to the slab, its bytes
+/// The slab in which an array lies from its beginning, if it owns its memory alone and that came from this handler; null
+/// otherwise. While somebody holds a reference to the slab, its bytes
 /// stay, whatever becomes of the array. Needs the GIL.
 Block* SlabOf(PyArrayObject* array);
 

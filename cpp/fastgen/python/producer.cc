@@ -45,7 +45,8 @@ Producer::Producer(std::shared_ptr<PythonSource> source, std::vector<Component> 
       channel_(source_->converter().num_components(), InFrames(source_->options().read_ahead, delivery)) {
   const bool stacked = delivery.batch_size > 0;
   if (!stacked && !source_->options().in_place) return;
-  batch_ = std::make_unique<Batch>(source_->converter().leaves(), stacked ? delivery.batch_size : 1, stacked);
+  batch_ = std::make_unique<Batch>(source_->converter().leaves(), stacked ? delivery.batch_size : 1, stacked,
+                                   &channel_.copy_board());
   if (channel_.on_demand()) rows_ahead_ = source_->options().read_ahead.frames;
 }
 
@@ -101,6 +102,7 @@ void Producer::RunWithGil() {
   const bool partial = batch_ != nullptr && batch_->rows() > 0;
   const bool wanted = !delivery_.drop_remainder && lasting_error_.ok() && !channel_.closed();
   if (partial && wanted) PublishBatch();
+  if (batch_ != nullptr) batch_->Clear();  // nobody must be writing there when this thread has gone
   lifecycle::DropNow();  // the GIL is here anyway
 }
 
