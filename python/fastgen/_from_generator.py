@@ -2,6 +2,7 @@
 
 import inspect
 import operator
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,10 @@ __all__ = ["AUTOTUNE", "from_generator"]
 AUTOTUNE: int = tf.data.AUTOTUNE
 """Lets fastgen choose how far it reads ahead; the same value as `tf.data.AUTOTUNE`."""
 
+# How many bytes of elements may wait when neither limit is given. A hundred images of 224x224x3
+# floats; small beside any model.
+_AUTOTUNED_BYTES = 64 * 2**20
+
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def from_generator(
@@ -29,6 +34,7 @@ def from_generator(
     *,
     kwargs: Mapping[str, Any] | None = None,
     buffer_size: int = AUTOTUNE,
+    buffer_bytes: int | None = None,
     cardinality: int | None = None,
     strict: bool = False,
     in_place: bool = False,
@@ -67,7 +73,12 @@ def from_generator(
       name: A name for the dataset's op.
       kwargs: Keyword arguments for `generator`, passed as they are.
       buffer_size: How many elements may be made ahead of those consumed. AUTOTUNE: as many as help,
-        within 64 MiB. 0: an element is made only when the next transformation asks for it.
+        within `buffer_bytes`, and fewer while the system is short of memory. 0: an element is made
+        only when the next transformation asks for it.
+      buffer_bytes: How many bytes the elements may hold that wait to be consumed, for each
+        iterator: while they hold more, none is made. So the element that oversteps it is the last
+        one, and one may always wait, however large. None: 64 MiB (2**26 bytes) with AUTOTUNE, and
+        no limit with a number of elements.
       cardinality: How many elements a pass has, when that is known (`tf.data.INFINITE_CARDINALITY`
         for no end): then `len()`, `cardinality()` and Keras's progress bar know it too. A pass with
         more or fewer elements ends in an error.
@@ -112,12 +123,14 @@ def from_generator(
     read_ahead = _check_buffer_size(buffer_size)
     if in_place:
         _check_in_place(generator, signature, kwargs)
+    read_ahead_bytes = _check_buffer_bytes(buffer_bytes, read_ahead)
     source = make_source(
         generator,
         arguments,
         _check_kwargs(kwargs),
         signature,
         buffer_size=read_ahead,
+        buffer_bytes=read_ahead_bytes,
         cardinality=declared,
         in_place=in_place,
     )
@@ -179,6 +192,15 @@ def _check_buffer_size(buffer_size: int) -> int:
     if size < AUTOTUNE:
         raise ValueError(f"`buffer_size` must be AUTOTUNE, 0 or a number of elements, got {size}.")
     return size
+
+
+def _check_buffer_bytes(buffer_bytes: int | None, buffer_size: int) -> int | None:
+    if buffer_bytes is None:
+        return _AUTOTUNED_BYTES if buffer_size == AUTOTUNE else None
+    size = _as_int(buffer_bytes, "buffer_bytes")
+    if size < 1:
+        raise ValueError(f"`buffer_bytes` must be a number of bytes, at least 1, got {size}.")
+    return min(size, sys.maxsize)
 
 
 def _check_cardinality(cardinality: int | None) -> int:

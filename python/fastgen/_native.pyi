@@ -25,7 +25,7 @@ class Source:
         leaves: list[tuple[int, Any, tuple[int, ...] | None]],
         rules: str,
         buffer_size: int,
-        byte_budget: int,
+        buffer_bytes: int | None,
         cardinality: int,
         in_place: bool,
     ) -> None: ...

@@ -22,10 +22,6 @@ from fastgen._signature import Signature
 
 __all__ = ["make_source"]
 
-# How many bytes of elements may wait with buffer_size=AUTOTUNE. A hundred images of 224x224x3
-# floats; small beside any model.
-_READ_AHEAD_BYTES = 64 * 2**20
-
 _native.set_interrupt_policy(main_thread_is_stuck, may_raise)
 
 _counter = itertools.count()
@@ -39,6 +35,7 @@ def make_source(
     signature: Signature,
     *,
     buffer_size: int,
+    buffer_bytes: int | None,
     cardinality: int,
     in_place: bool,
 ) -> _native.Source:
@@ -69,7 +66,7 @@ def make_source(
         leaves=signature.leaves,
         rules=signature.rules,
         buffer_size=buffer_size,
-        byte_budget=_READ_AHEAD_BYTES,
+        buffer_bytes=buffer_bytes,
         cardinality=cardinality,
         in_place=in_place,
     )

@@ -1,6 +1,7 @@
 // How far the producer may run ahead: credit, the window that tunes itself, and its budget of bytes.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdint>
 #include <thread>
 
@@ -16,6 +17,9 @@ using testing::CountedBlock;
 using testing::Frames;
 using testing::kForever;
 using testing::kNoWait;
+using testing::LittleMemory;
+using testing::MemoryIs;
+using testing::PlentyOfMemory;
 using testing::Send;
 using testing::SendAll;
 using testing::TakeAll;
@@ -25,6 +29,8 @@ using Outcome = Channel::Outcome;
 
 constexpr std::size_t kMegabyte = std::size_t{1} << 20;
 
+const MemoryIs unless_said_otherwise(&PlentyOfMemory);
+
 /// The consumer finds the ring empty and asks for more; the window grows when it may.
 void WaitInVain(Channel& channel) {
   Frame* frame = nullptr;
@@ -32,6 +38,16 @@ void WaitInVain(Channel& channel) {
 }
 
 std::uint64_t Window(const Channel& channel) { return channel.statistics().window; }
+
+/// Lets an autotuned window grow as far as light frames let it.
+void Grow(Channel& channel) {
+  for (int i = 0; i < 10; ++i) {
+    SendAll(channel, 1000);
+    TakeAll(channel);
+    WaitInVain(channel);
+  }
+  ASSERT_EQ(Window(channel), 1024u);
+}
 
 // A fixed window ------------------------------------------------------------------------------------------------------
 
@@ -182,12 +198,7 @@ TEST(ChannelAutotune, GrowsNoFurtherThanTheByteBudget) {
 
 TEST(ChannelAutotune, ShrinksWhenFramesGrowHeavier) {
   Channel channel(1, Autotuned(64 * kMegabyte));
-  for (int i = 0; i < 10; ++i) {
-    SendAll(channel, 1000);
-    TakeAll(channel);
-    WaitInVain(channel);
-  }
-  ASSERT_EQ(Window(channel), 1024u);
+  Grow(channel);
   for (int i = 0; i < 2'000; ++i) {
     SendAll(channel, 8 * kMegabyte);
     TryTake(channel);
@@ -209,12 +220,7 @@ TEST(ChannelAutotune, MayGrowAgainWhenFramesGrowLighter) {
 
 TEST(ChannelAutotune, WaitingBytesStayWithinTheBudgetEvenWhenFramesSuddenlyGrowHeavier) {
   Channel channel(1, Autotuned(64 * kMegabyte));
-  for (int i = 0; i < 10; ++i) {
-    SendAll(channel, 1000);
-    TakeAll(channel);
-    WaitInVain(channel);
-  }
-  ASSERT_EQ(Window(channel), 1024u);
+  Grow(channel);
   // Credit for 1024 small frames is out, and the consumer cannot know yet that they will be large.
   EXPECT_EQ(SendAll(channel, 8 * kMegabyte), 9) << "the budget, and the frame that overran it";
   // From here on it flows: what is taken makes room.
@@ -257,9 +263,144 @@ TEST(ChannelAutotune, AConsumerThatWaitsGetsItsFrameWhateverItWeighs) {
   EXPECT_EQ(consumed, kFrames);
 }
 
-TEST(ChannelAutotune, AFixedWindowHasNoByteBudget) {
+// A byte budget for a fixed window ------------------------------------------------------------------------------------
+
+TEST(ChannelByteBudget, IsNoneForAFixedWindowUnlessGiven) {
+  Channel channel(1, Frames(16));
+  EXPECT_EQ(SendAll(channel, 1000 * kMegabyte), 16);
+}
+
+TEST(ChannelByteBudget, HoldsBesideTheLimitOfFrames) {
+  Channel heavy(1, ReadAhead{16, 4 * kMegabyte});
+  EXPECT_EQ(SendAll(heavy, kMegabyte), 5) << "the budget, and the frame that overran it";
+  Channel light(1, ReadAhead{16, 4 * kMegabyte});
+  EXPECT_EQ(SendAll(light, 1), 16);
+}
+
+TEST(ChannelByteBudget, LetsOneFrameWaitWhateverItWeighs) {
   Channel channel(1, ReadAhead{16, 1});
-  EXPECT_EQ(SendAll(channel, kMegabyte), 16);
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(SendAll(channel, kMegabyte), 1);
+    EXPECT_EQ(TakeAll(channel), 1);
+  }
+}
+
+TEST(ChannelByteBudget, LetsTheProducerGoOnBeforeTheRingIsEmpty) {
+  Channel channel(1, ReadAhead{16, 4 * kMegabyte});
+  ASSERT_EQ(SendAll(channel, kMegabyte), 5);
+  std::thread producer([&] { EXPECT_TRUE(channel.WaitForRoom()); });
+  Await([&] { return channel.statistics().producer_waits == 1; });
+  while (channel.statistics().frames_consumed < 3) TryTake(channel);
+  producer.join();  // by two frames that are left and nobody who asks for more
+  EXPECT_GE(SendAll(channel, kMegabyte), 2);
+}
+
+TEST(ChannelByteBudget, GivesTheWholeWindowBackAsSoonAsFramesAreLight) {
+  Channel channel(1, ReadAhead{16, 4 * kMegabyte});
+  for (int i = 0; i < 3; ++i) {
+    SendAll(channel, kMegabyte);
+    TakeAll(channel);
+  }
+  EXPECT_EQ(Window(channel), 4u);
+  for (int i = 0; i < 100; ++i) {
+    SendAll(channel, 1);
+    TakeAll(channel);
+  }
+  EXPECT_EQ(Window(channel), 16u) << "without that the consumer ever had to wait";
+  EXPECT_GT(SendAll(channel, 1), 8);
+}
+
+TEST(ChannelByteBudget, TellsWhatWaits) {
+  Channel channel(1, Frames(16));
+  EXPECT_EQ(channel.statistics().buffered_bytes, 0u);
+  for (int i = 1; i <= 5; ++i) TrySend(channel, i, 100);
+  EXPECT_EQ(channel.statistics().buffered_bytes, 500u);
+  TryTake(channel);
+  EXPECT_EQ(channel.statistics().buffered_bytes, 400u);
+  TakeAll(channel);
+  EXPECT_EQ(channel.statistics().buffered_bytes, 0u);
+}
+
+// Memory pressure -----------------------------------------------------------------------------------------------------
+
+TEST(ChannelMemoryPressure, HalvesTheWindowWithEachHalfThatIsConsumed) {
+  Channel channel(1, Autotuned());
+  Grow(channel);
+  const MemoryIs little(&LittleMemory);
+  while (SendAll(channel) > 0) {
+  }
+  for (std::uint64_t window = 512; window >= 1; window /= 2) {
+    // Twice as much is still in the ring, and half of it goes.
+    for (std::uint64_t i = 0; i < window; ++i) ASSERT_TRUE(TryTake(channel));
+    EXPECT_EQ(Window(channel), window);
+    EXPECT_EQ(SendAll(channel), 0) << "what waits is as much as may wait by now";
+  }
+}
+
+TEST(ChannelMemoryPressure, LeavesOneFrame) {
+  Channel channel(1, Autotuned());
+  const MemoryIs little(&LittleMemory);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_GT(SendAll(channel), 0);
+    EXPECT_GT(TakeAll(channel), 0);
+    WaitInVain(channel);
+  }
+  EXPECT_EQ(Window(channel), 1u);
+  EXPECT_EQ(SendAll(channel), 1);
+}
+
+TEST(ChannelMemoryPressure, DoesNotLetTheWindowGrow) {
+  Channel channel(1, Autotuned());
+  SendAll(channel);
+  TakeAll(channel);
+  const MemoryIs little(&LittleMemory);
+  WaitInVain(channel);
+  EXPECT_EQ(Window(channel), 4u);
+}
+
+TEST(ChannelMemoryPressure, LetsTheWindowGrowAgainWhenItIsOver) {
+  Channel channel(1, Autotuned());
+  Grow(channel);
+  {
+    const MemoryIs little(&LittleMemory);
+    while (Window(channel) > 1) {
+      SendAll(channel);
+      TakeAll(channel);
+    }
+  }
+  Grow(channel);
+}
+
+TEST(ChannelMemoryPressure, LeavesAFixedWindowAlone) {
+  Channel channel(1, Frames(16));
+  const MemoryIs little(&LittleMemory);
+  for (int i = 0; i < 10; ++i) {
+    SendAll(channel);
+    TakeAll(channel);
+  }
+  EXPECT_EQ(SendAll(channel), 16);
+}
+
+std::atomic<int> reads{0};
+MemoryState ComesAndGoes() { return reads.fetch_add(1) % 2 == 0 ? LittleMemory() : PlentyOfMemory(); }
+
+TEST(ChannelMemoryPressure, ThatComesAndGoesStopsNobody) {
+  constexpr int kFrames = 50'000;
+  Channel channel(1, Autotuned());
+  const MemoryIs changing(&ComesAndGoes);
+  std::thread producer([&] {
+    for (int i = 0; i < kFrames; ++i) ASSERT_TRUE(Send(channel, i));
+    channel.Finish();
+  });
+  Frame* frame = nullptr;
+  int consumed = 0;
+  while (channel.Next(&frame, kForever) == Outcome::kFrame) {
+    channel.Release();
+    if (++consumed % 64 == 0) SetMemoryReader(&ComesAndGoes);  // read anew by the next to ask
+  }
+  producer.join();
+  EXPECT_EQ(consumed, kFrames);
+  EXPECT_GT(reads.load(), 100);
 }
 
 }  // namespace

@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 #include <malloc.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <new>
 #include <thread>
 #include <vector>
@@ -22,10 +24,22 @@ namespace fastgen {
 namespace {
 
 using testing::Await;
+using testing::LittleMemory;
+using testing::MemoryIs;
 using testing::OutOfMemory;
+using testing::PlentyOfMemory;
 
 constexpr std::size_t kKilobyte = 1024;
 constexpr std::size_t kMegabyte = kKilobyte * kKilobyte;
+
+const MemoryIs unless_said_otherwise(&PlentyOfMemory);
+
+std::size_t ResidentBytes() {
+  std::size_t pages = 0;
+  std::ifstream statm("/proc/self/statm");
+  statm >> pages >> pages;
+  return pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
 
 std::uintptr_t Address(const BlockRef& slab) { return reinterpret_cast<std::uintptr_t>(slab->data()); }
 
@@ -186,6 +200,101 @@ TEST(SlabPool, LeaksNothingWhenMemoryRunsOutHalfWay) {
   }
   EXPECT_LT(allocated(), before + kMegabyte);
   EXPECT_EQ(pool.fresh_slabs(), 0u);
+}
+
+// Memory pressure -----------------------------------------------------------------------------------------------------
+
+/// Leaves some slabs of different sizes in the pool.
+void KeepSome(SlabPool& pool) {
+  std::vector<BlockRef> slabs;
+  for (int i = 0; i < 10; ++i) slabs.push_back(pool.Get(kKilobyte << i));
+  slabs.clear();
+  ASSERT_GT(pool.free_bytes(), kMegabyte / 2);
+}
+
+TEST(SlabPoolMemoryPressure, AFreshSlabFreesAllThatIsKept) {
+  SlabPool pool(100 * kMegabyte);
+  KeepSome(pool);
+  const MemoryIs little(&LittleMemory);
+  const BlockRef slab = pool.Get(10 * kMegabyte);
+  EXPECT_EQ(pool.free_bytes(), 0u);
+}
+
+TEST(SlabPoolMemoryPressure, ALargeSlabThatComesBackFreesAllThatIsKept) {
+  SlabPool pool(100 * kMegabyte);
+  BlockRef slab = pool.Get(10 * kMegabyte);
+  KeepSome(pool);
+  SetMemoryReader(&LittleMemory);  // nobody has looked since
+  slab = BlockRef();
+  EXPECT_EQ(pool.free_bytes(), 0u);
+  const MemoryIs over(&PlentyOfMemory);
+}
+
+TEST(SlabPoolMemoryPressure, NothingIsKeptWhileItLasts) {
+  SlabPool pool(100 * kMegabyte);
+  {
+    const MemoryIs little(&LittleMemory);
+    for (int i = 0; i < 12; ++i) {
+      BlockRef slab = pool.Get(kKilobyte << i);
+      slab = BlockRef();
+      EXPECT_EQ(pool.free_bytes(), 0u) << (kKilobyte << i);
+    }
+  }
+  KeepSome(pool);  // and afterwards it is as before
+}
+
+TEST(SlabPoolMemoryPressure, SmallSlabsNeedNobodyElseToSeeItsEnd) {
+  SlabPool pool(100 * kMegabyte);
+  const MemoryIs little(&LittleMemory);
+  SetMemoryReader(&PlentyOfMemory);
+  ASSERT_TRUE(MemoryPressureLastSeen()) << "nobody has looked since";
+  pool.Get(kKilobyte);
+  EXPECT_EQ(pool.free_bytes(), kKilobyte) << "it had to be made, and whoever makes one looks";
+}
+
+TEST(SlabPoolMemoryPressure, PagesGoBackToTheSystemWhateverTheAllocatorKeeps) {
+  constexpr std::size_t kSlabs = 64;
+  // Freed memory stays with the allocator. A sanitizer's keeps it anyway, and cannot be told.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  SlabPool pool(kSlabs * kMegabyte);
+  std::vector<BlockRef> slabs;
+  for (std::size_t i = 0; i < kSlabs; ++i) {
+    slabs.push_back(pool.Get(kMegabyte));
+    std::memset(slabs.back()->data(), 1, kMegabyte);
+  }
+  slabs.clear();
+  ASSERT_EQ(pool.free_bytes(), kSlabs * kMegabyte);
+  const std::size_t before = ResidentBytes();
+  const MemoryIs little(&LittleMemory);
+  pool.Get(2 * kMegabyte);
+  EXPECT_LT(ResidentBytes(), before - kSlabs * kMegabyte / 2);
+}
+
+TEST(SlabPoolMemoryPressure, ThatComesAndGoesHarmsNoSlab) {
+  constexpr int kThreads = 3;
+  constexpr int kRounds = 3'000;
+  SlabPool pool(kMegabyte);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      BlockRef held[4];
+      for (int i = 0; i < kRounds; ++i) {
+        BlockRef& place = held[i % 4];
+        if (place) {
+          for (std::size_t b = 0; b < place->size(); b += 64) ASSERT_EQ(place->data()[b], static_cast<std::byte>(t));
+        }
+        place = BlockRef();
+        place = pool.Get(std::size_t{300} << (i * 7 + t) % 10);
+        std::memset(place->data(), t, place->size());
+        if (i % 100 == t) SetMemoryReader(i % 200 < 100 ? &LittleMemory : &PlentyOfMemory);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const MemoryIs little(&LittleMemory);
+  pool.Get(10 * kMegabyte);
+  EXPECT_EQ(pool.free_bytes(), 0u);
 }
 
 // Threads -------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@
 #include "fastgen/core/block.h"
 #include "fastgen/core/channel.h"
 #include "fastgen/core/frame.h"
+#include "fastgen/core/memory_pressure.h"
 
 namespace fastgen::testing {
 
@@ -34,14 +35,32 @@ class CountedBlock final : public Block {
   static inline std::atomic<int> alive_{0};
 };
 
+inline MemoryState PlentyOfMemory() { return {100, 100}; }
+inline MemoryState LittleMemory() { return {1, 100}; }
+
+/// What the system's memory is, for a scope; plenty afterwards, wherever the tests run.
+class MemoryIs {
+ public:
+  explicit MemoryIs(MemoryState (*reader)()) { Set(reader); }
+  ~MemoryIs() { Set(&PlentyOfMemory); }
+  MemoryIs(const MemoryIs&) = delete;
+  MemoryIs& operator=(const MemoryIs&) = delete;
+
+ private:
+  static void Set(MemoryState (*reader)()) {
+    SetMemoryReader(reader);
+    UnderMemoryPressure();  // whoever looks at the last answer sees this one
+  }
+};
+
 /// Lets the other threads run until `condition` holds.
 template <typename Condition>
 void Await(const Condition& condition) {
   while (!condition()) std::this_thread::yield();
 }
 
-inline ReadAhead Frames(std::int64_t frames) { return {frames, 0}; }
-inline ReadAhead Autotuned(std::size_t byte_budget = std::size_t{64} << 20) { return {ReadAhead::kAutotune, byte_budget}; }
+inline ReadAhead Frames(std::int64_t frames) { return {frames, ReadAhead::kNoByteLimit}; }
+inline ReadAhead Autotuned(std::size_t byte_budget = ReadAhead::kDefaultByteBudget) { return {ReadAhead::kAutotune, byte_budget}; }
 
 inline void Fill(Frame* frame, std::int64_t number, std::uint64_t byte_size = sizeof(std::int64_t)) {
   Component& component = frame->components[0];

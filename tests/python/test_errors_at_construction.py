@@ -305,6 +305,17 @@ class TestFastgensOwnArguments:
         with pytest.raises(TypeError, match="positional"):
             fastgen.from_generator(never_called, None, None, None, SCALAR, None, {})
 
+    @pytest.mark.parametrize("buffer_bytes", [0, -1, 1.5, "all", True])
+    @pytest.mark.parametrize("buffer_size", [8, fastgen.AUTOTUNE])
+    def test_buffer_bytes_is_a_positive_number(self, buffer_bytes: Any, buffer_size: int) -> None:
+        with pytest.raises((TypeError, ValueError), match="buffer_bytes"):
+            fastgen.from_generator(
+                never_called,
+                output_signature=SCALAR,
+                buffer_size=buffer_size,
+                buffer_bytes=buffer_bytes,
+            )
+
     @pytest.mark.parametrize("buffer_size", [-2, 1.5, "all"])
     def test_buffer_size_is_a_count(self, buffer_size: Any) -> None:
         with pytest.raises((TypeError, ValueError), match="buffer_size"):

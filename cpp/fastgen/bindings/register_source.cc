@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -91,7 +92,8 @@ Rules ParseRules(const std::string& name) {
 std::shared_ptr<PythonSource> MakeSource(const std::string& key, const py::object& open, const py::object& prepare,
                                          const py::object& describe, const py::object& abandon, const py::object& context,
                                          const py::object& structure, const py::list& leaves, const std::string& rules,
-                                         std::int64_t buffer_size, std::size_t byte_budget, std::int64_t cardinality, bool in_place) {
+                                         std::int64_t buffer_size, std::optional<std::size_t> buffer_bytes,
+                                         std::int64_t cardinality, bool in_place) {
   if (!PyContext_CheckExact(context.ptr())) throw py::type_error("fastgen: expected a contextvars.Context");
   signals::Watch();  // from now on the user may wait for it
   References references;
@@ -104,7 +106,8 @@ std::shared_ptr<PythonSource> MakeSource(const std::string& key, const py::objec
   std::vector<Leaf> parsed_leaves;
   for (const py::handle leaf : leaves) parsed_leaves.push_back(ParseLeaf(leaf, references));
   Converter converter(ParseStructure(structure, references), std::move(parsed_leaves), ParseRules(rules));
-  PythonSource::Options options{key, ReadAhead{buffer_size, byte_budget}, cardinality, in_place};
+  const ReadAhead read_ahead{buffer_size, buffer_bytes.value_or(ReadAhead::kNoByteLimit)};
+  PythonSource::Options options{key, read_ahead, cardinality, in_place};
   auto source =
       std::make_shared<PythonSource>(std::move(options), functions, std::move(converter), references.Take());
   if (!SourceRegistry::Global().Add(source)) throw py::value_error("fastgen: a source named " + key + " exists already");
@@ -118,7 +121,7 @@ void register_source(py::module_& module) {
                                                            "What the user handed over, ready to be read by producers.")
       .def(py::init(&MakeSource), py::kw_only(), py::arg("key"), py::arg("open"), py::arg("prepare"), py::arg("describe"),
            py::arg("abandon"), py::arg("context"), py::arg("structure"), py::arg("leaves"), py::arg("rules"),
-           py::arg("buffer_size"), py::arg("byte_budget"), py::arg("cardinality"), py::arg("in_place"))
+           py::arg("buffer_size"), py::arg("buffer_bytes"), py::arg("cardinality"), py::arg("in_place"))
       .def_property_readonly("key", [](const PythonSource& source) { return source.key(); },
                              "The name under which the dataset op finds this source.");
   module.def(

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "fastgen/core/memory_pressure.h"
+
 namespace fastgen {
 namespace {
 
@@ -43,13 +45,13 @@ Component* FirstComponent(void* memory) {
 Channel::Channel(std::size_t components_per_frame, const ReadAhead& read_ahead, nanoseconds spin)
     : on_demand_(read_ahead.frames == 0),
       autotune_(read_ahead.frames < 0),
-      byte_budget_(autotune_ ? read_ahead.byte_budget : SIZE_MAX),
+      byte_budget_(read_ahead.byte_budget),
       spin_(spin),
       ring_(Capacity(components_per_frame, read_ahead)),
+      most_frames_(autotune_ ? ring_.capacity() : Capacity(components_per_frame, read_ahead)),
       component_memory_(AllocateComponents(ring_.capacity() * components_per_frame), &std::free),
-      window_(autotune_ ? std::min<std::uint64_t>(kFirstAutotunedWindow, ring_.capacity())
-                        : Capacity(components_per_frame, read_ahead)),
-      largest_window_(autotune_ ? ring_.capacity() : window_) {
+      window_(autotune_ ? std::min(kFirstAutotunedWindow, most_frames_) : most_frames_),
+      largest_window_(most_frames_) {
   Component* const first = FirstComponent(component_memory_.get());
   ring_.ForEachSlot([first, components_per_frame](std::size_t i, Frame& frame) {
     frame.components = first + i * components_per_frame;
@@ -74,19 +76,19 @@ Frame* Channel::TryReserve() {
 }
 
 bool Channel::OverBudget() {
-  if (published_bytes_ - consumed_bytes_cache_ <= byte_budget_) return false;
+  if (published_bytes_.value() - consumed_bytes_cache_ <= byte_budget_) return false;
   // Whoever asks has consumed everything: one frame may always wait. Pairs with the store in Ask().
   if (asked_.load(std::memory_order_seq_cst) > ring_.published()) return false;
   // Relaxed, yet no older than the grant that was loaded before this: that pairs with the store in Grant().
   consumed_bytes_cache_ = bytes_.value();
-  return published_bytes_ - consumed_bytes_cache_ > byte_budget_;
+  return published_bytes_.value() - consumed_bytes_cache_ > byte_budget_;
 }
 
 void Channel::Publish() {
   const Frame* frame = ring_.Reserve();
   if (frame->error != nullptr) errors_.Add(1);
   published_.Add(1);
-  published_bytes_ += frame->byte_size;
+  published_bytes_.Add(frame->byte_size);
   ring_.Publish(std::memory_order_seq_cst);  // step (3) of parking.h
   consumer_parking_.Unpark();
 }
@@ -159,7 +161,8 @@ void Channel::Ask() {
   if (asked_.load(std::memory_order_relaxed) == wanted) return;  // only this thread writes it
   asked_.store(wanted, std::memory_order_seq_cst);               // step (3) of parking.h
   // An empty ring is a sign that the producer could use a longer lead. At the very start it is a sign of nothing.
-  if (autotune_ && ring_.consumed() > 0 && window_ < largest_window_) {
+  // Where memory is scarce, the source waits rather than the memory grows.
+  if (autotune_ && ring_.consumed() > 0 && window_ < largest_window_ && !UnderMemoryPressure()) {
     window_ = std::min(window_ * 2, largest_window_);
     Grant();
   }
@@ -170,13 +173,22 @@ void Channel::Release() {
   Frame* frame = ring_.Front();
   consumed_.Add(1);
   bytes_.Add(frame->byte_size);
-  if (autotune_) Retune(frame->byte_size);
+  if (byte_budget_ != ReadAhead::kNoByteLimit) Retune(frame->byte_size);
   frame->Clear();
   ring_.Pop();
-  if (granted_ - ring_.consumed() <= window_ / 2 || AwaitsBytes()) {
+  if (granted_ - ring_.consumed() <= window_ / 2) {
+    RenewCredit();
+  } else if (AwaitsBytes()) {
     Grant();
     producer_parking_.Unpark();
   }
+}
+
+void Channel::RenewCredit() {
+  // Here and not at each frame: half a window is the pace at which it makes sense to have another opinion of its size.
+  if (autotune_ && window_ > 1 && UnderMemoryPressure()) window_ /= 2;
+  Grant();
+  producer_parking_.Unpark();
 }
 
 bool Channel::AwaitsBytes() const {
@@ -198,8 +210,9 @@ void Channel::Retune(std::uint64_t frame_bytes) {
   // until it is used up, OverBudget() alone holds the producer back.
   mean_frame_bytes_ = std::max(frame_bytes, mean_frame_bytes_ - mean_frame_bytes_ / 8 + frame_bytes / 8);
   const std::uint64_t affordable = byte_budget_ / std::max<std::uint64_t>(mean_frame_bytes_, 1);
-  largest_window_ = std::clamp<std::uint64_t>(affordable, 1, ring_.capacity());
-  window_ = std::min(window_, largest_window_);
+  largest_window_ = std::clamp<std::uint64_t>(affordable, 1, most_frames_);
+  // What the user asked for is not ours to grow into: it is there as soon as it is affordable.
+  window_ = autotune_ ? std::min(window_, largest_window_) : largest_window_;
 }
 
 void Channel::Close() {
@@ -222,6 +235,9 @@ Statistics Channel::statistics() const {
   copy.producer_waits = producer_waits_.value();
   copy.consumer_waits = consumer_waits_.value();
   copy.window = window_seen_.load(std::memory_order_relaxed);
+  // The consumer's thread always finds what it has consumed among what was published; another's two looks may not fit together.
+  const std::uint64_t published_bytes = published_bytes_.value();
+  copy.buffered_bytes = published_bytes > copy.bytes ? published_bytes - copy.bytes : 0;
   return copy;
 }
 

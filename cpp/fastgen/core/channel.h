@@ -19,12 +19,14 @@ namespace fastgen {
 /// How far the producer may run ahead of the consumer.
 struct ReadAhead {
   static constexpr std::int64_t kAutotune = -1;
+  static constexpr std::size_t kNoByteLimit = SIZE_MAX;
+  static constexpr std::size_t kDefaultByteBudget = std::size_t{64} << 20;
 
   /// Frames ahead: kAutotune lets the channel choose, 0 means that a frame is made only when it is asked for.
   std::int64_t frames = kAutotune;
-  /// With kAutotune, the bytes that waiting frames may hold: while they hold more, no further frame is made. So the frame that
-  /// oversteps it is the last for a while, and one frame may always wait.
-  std::size_t byte_budget = std::size_t{64} << 20;
+  /// The bytes that waiting frames may hold: while they hold more, no further frame is made. So the frame that oversteps it is the
+  /// last for a while, and one frame may always wait.
+  std::size_t byte_budget = kDefaultByteBudget;
   /// With kAutotune, the frames that may wait at most.
   std::size_t most_autotuned_frames = 1024;
 };
@@ -37,6 +39,9 @@ struct ReadAhead {
 /// when half of the window has been consumed. A producer that found the ring full is thus woken when it is half empty, not at
 /// each pop, and a pop costs no fence. The byte budget is watched by the producer, who is the first to know what a frame weighs;
 /// the consumer learns it frame by frame and keeps the window small enough that the budget is seldom met.
+///
+/// A window that tunes itself also heeds the system: while memory is scarce (memory_pressure.h) it halves with each half window
+/// that is consumed, down to one frame, and grows again only afterwards.
 class Channel {
  public:
   enum class Outcome { kFrame, kEmpty, kEnd, kClosed };
@@ -100,6 +105,7 @@ class Channel {
   void WaitAndHelp(std::chrono::nanoseconds timeout);
   bool AwaitsBytes() const;
   void Grant();
+  void RenewCredit();
   void Retune(std::uint64_t frame_bytes);
 
   const bool on_demand_;
@@ -107,6 +113,7 @@ class Channel {
   const std::size_t byte_budget_;
   const std::chrono::nanoseconds spin_;
   Ring<Frame> ring_;
+  const std::uint64_t most_frames_;  // of any window
   const std::unique_ptr<void, void (*)(void*)> component_memory_;
 
   // Written by the consumer, read by the producer. `allowed_` pairs with the loads in TryReserve() and WaitForRoom(), `asked_`
@@ -120,16 +127,16 @@ class Channel {
 
   // The producer's own.
   alignas(kCacheLine) std::uint64_t allowed_cache_ = 0;
-  std::uint64_t published_bytes_ = 0;
   std::uint64_t consumed_bytes_cache_ = 0;
   Counter published_;
+  Counter published_bytes_;
   Counter errors_;
   Counter producer_waits_;
 
   // The consumer's own.
   alignas(kCacheLine) std::uint64_t granted_ = 0;
   std::uint64_t window_;
-  std::uint64_t largest_window_;
+  std::uint64_t largest_window_;  // that the byte budget affords
   std::uint64_t mean_frame_bytes_ = 0;
   std::atomic<std::uint64_t> window_seen_{0};  // a copy for statistics()
   Counter consumed_;

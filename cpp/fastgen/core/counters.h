@@ -29,6 +29,7 @@ struct Statistics {
   std::uint64_t producer_waits = 0;  // how often the producer slept because the ring was full
   std::uint64_t consumer_waits = 0;  // how often the consumer slept because the ring was empty
   std::uint64_t window = 0;          // how many frames the producer may be ahead, now
+  std::uint64_t buffered_bytes = 0;  // of the frames that wait, now
 };
 
 }  // namespace fastgen

@@ -1,10 +1,13 @@
 #include "fastgen/core/slab_pool.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <memory>
 #include <new>
+
+#include "fastgen/core/memory_pressure.h"
 
 namespace fastgen {
 namespace {
@@ -90,6 +93,8 @@ BlockRef SlabPool::Get(std::size_t bytes) {
       return BlockRef(slab);
     }
   }
+  // A slab that has to be made is costly anyway, and the moment at which memory grows.
+  if (UnderMemoryPressure()) FreeAll();
   const std::size_t wanted = shelf >= 0 ? BytesOf(shelf) : bytes;
   // By what the slab can hold, not by what is asked for now: whoever gets it next may fill it.
   const std::size_t alignment = wanted >= kHugePagesFrom ? kHugePage : wanted >= kPageAlignedFrom ? kPage : kSlabAlignment;
@@ -108,7 +113,14 @@ BlockRef SlabPool::Get(std::size_t bytes) {
 
 void SlabPool::Put(Slab* slab) {
   const int shelf = slab->shelf();
-  if (shelf >= 0 && BytesOf(shelf) <= budget()) {
+  const std::size_t bytes = shelf >= 0 ? BytesOf(shelf) : 0;
+  // Small slabs come by the million; for them, what somebody else has seen is enough.
+  const bool scarce = bytes >= kPageAlignedFrom ? UnderMemoryPressure() : MemoryPressureLastSeen();
+  if (scarce) {
+    FreeAll();
+    return GiveUp(slab);
+  }
+  if (shelf >= 0 && bytes <= budget()) {
     do {
       if (Keep(slab)) return;
     } while (Displace(shelves_[static_cast<std::size_t>(shelf)]));
@@ -163,6 +175,10 @@ bool SlabPool::Displace(const Shelf& not_from) {
 
 void SlabPool::set_budget(std::size_t bytes) {
   budget_.store(bytes, std::memory_order_relaxed);
+  FreeDownTo(bytes);
+}
+
+void SlabPool::FreeDownTo(std::size_t bytes) {
   // Largest first: they free the most for the fewest calls.
   for (int shelf = kShelves - 1; shelf >= 0; --shelf) {
     Shelf& place = shelves_[static_cast<std::size_t>(shelf)];
@@ -172,9 +188,25 @@ void SlabPool::set_budget(std::size_t bytes) {
       place.free_list = slab->next;
       place.empty.store(place.free_list == nullptr, std::memory_order_relaxed);
       free_bytes_.fetch_sub(BytesOf(shelf), std::memory_order_relaxed);
-      delete slab;
+      GiveUp(slab);
     }
   }
+}
+
+void SlabPool::FreeAll() {
+  // Nothing is promised here as set_budget() promises it: a slab that comes back meanwhile is found by the next who looks.
+  if (free_bytes() > 0) FreeDownTo(0);
+}
+
+void SlabPool::GiveUp(Slab* slab) {
+  // The allocator may keep for itself what it is given back. Whole pages are returned to the system first: they are what the pool
+  // was too large for. Their size is the kernel's, which would round up, over what is not ours.
+  static const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t bytes = slab->shelf() >= 0 ? BytesOf(slab->shelf()) : 0;
+  if (bytes >= kPageAlignedFrom && reinterpret_cast<std::uintptr_t>(slab->data()) % page == 0) {
+    ::madvise(slab->data(), bytes / page * page, MADV_DONTNEED);
+  }
+  delete slab;
 }
 
 void SlabPool::LockAll() {

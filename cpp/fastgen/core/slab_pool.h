@@ -1,7 +1,8 @@
 // Recycled, 64-byte-aligned memory for frames' bytes.
 //
 // Fresh pages are the hidden cost of large elements: the kernel zeroes and maps each page when it is first touched. So slabs are
-// kept when the last tensor on them is freed, up to a budget of bytes, and handed out again.
+// kept when the last tensor on them is freed, up to a budget of bytes, and handed out again. They are kept for speed alone: while
+// memory is scarce (memory_pressure.h) none is.
 #ifndef FASTGEN_CORE_SLAB_POOL_H_
 #define FASTGEN_CORE_SLAB_POOL_H_
 
@@ -70,6 +71,9 @@ class SlabPool {
   void Put(Slab* slab);
   bool Keep(Slab* slab);
   bool Displace(const Shelf& not_from);
+  void FreeDownTo(std::size_t bytes);
+  void FreeAll();
+  static void GiveUp(Slab* slab);
 
   std::atomic<std::size_t> budget_;
   std::atomic<std::size_t> free_bytes_{0};

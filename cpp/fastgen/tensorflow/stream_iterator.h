@@ -2,7 +2,11 @@
 #ifndef FASTGEN_TENSORFLOW_STREAM_ITERATOR_H_
 #define FASTGEN_TENSORFLOW_STREAM_ITERATOR_H_
 
+#include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,8 +16,23 @@
 #include "fastgen/tensorflow/frame_to_tensor.h"
 #include "tensorflow/core/framework/cancellation.h"
 #include "tensorflow/core/framework/dataset.h"
+#include "tensorflow/core/framework/model.h"
 
 namespace fastgen {
+
+namespace model = ::tensorflow::data::model;
+
+/// At the least after so many elements, tf.data's model hears what waits in the ring.
+inline constexpr std::uint64_t kMostElementsBetweenReports = 16;
+/// The model is given no bound for a parameter that it does not tune.
+inline constexpr double kMostElements = std::numeric_limits<double>::infinity();
+
+// TensorFlow has deprecated its own kinds of these, yet the model's states are made of them.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+using StateMutex = ::tensorflow::mutex;
+using StateCondition = ::tensorflow::condition_variable;
+#pragma GCC diagnostic pop
 
 /// Keeps a stream's wait informed of the step's cancellation, for a scope.
 class CancellationScope {
@@ -65,6 +84,7 @@ class StreamIterator final : public tensorflow::data::DatasetIterator<Dataset> {
       stream_ = this->dataset()->OpenStream(&opened);
       TF_RETURN_IF_ERROR(opened);
     }
+    if (Modelled(ctx) && elements_until_report_-- == 0) ReportBuffer();
     Frame* frame = nullptr;
     Status status;
     Stream::Outcome outcome = stream_->TryNext(&frame, &status);
@@ -82,6 +102,7 @@ class StreamIterator final : public tensorflow::data::DatasetIterator<Dataset> {
         stream_->Release();
         return absl::OkStatus();
       case Stream::Outcome::kEnd:
+        if (Modelled(ctx)) ReportBuffer();
         *end_of_sequence = true;
         return absl::OkStatus();
       case Stream::Outcome::kError:
@@ -92,9 +113,12 @@ class StreamIterator final : public tensorflow::data::DatasetIterator<Dataset> {
     return absl::InternalError("fastgen: a stream returned without an element although it was asked to wait");
   }
 
-  std::shared_ptr<tensorflow::data::model::Node> CreateNode(
-      IteratorContext*, tensorflow::data::model::Node::Args args) const override {
-    return tensorflow::data::model::MakeSourceNode(std::move(args));
+  /// An asynchronous node without inputs. Its `buffer_size` is what the channel has chosen: not tunable, because a state that is not
+  /// kAutotune when the parameter is made is left alone by the model; but counted in its budget of memory.
+  std::shared_ptr<model::Node> CreateNode(IteratorContext*, model::Node::Args args) const override {
+    return model::MakeAsyncKnownRatioNode(
+        std::move(args), /*ratio=*/0,
+        {model::MakeParameter(model::kBufferSize, buffer_size_, /*min=*/1, /*max=*/kMostElements)});
   }
 
   absl::Status SaveInternal(tensorflow::data::SerializationContext*, tensorflow::data::IteratorStateWriter*) override {
@@ -116,8 +140,40 @@ class StreamIterator final : public tensorflow::data::DatasetIterator<Dataset> {
     return absl::OkStatus();
   }
 
+  bool Modelled(IteratorContext* ctx) const { return ctx->model() != nullptr && this->node_ != nullptr; }
+
+  /// Tells tf.data's model how much waits in the ring, and how much may. At each element that would cost more than taking it, so
+  /// it is done twice in a window or so, and from this side, before an element is taken: what the producer has made while nobody
+  /// looked is the most that there was.
+  void ReportBuffer() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const Statistics now = stream_->statistics();
+    const auto elements = static_cast<std::int64_t>(now.frames_published - now.frames_consumed);
+    const auto bytes = static_cast<std::int64_t>(now.buffered_bytes);
+    this->node_->record_buffer_event(bytes - reported_bytes_, elements - reported_elements_);
+    reported_elements_ = elements;
+    reported_bytes_ = bytes;
+    if (now.window != reported_window_) {
+      reported_window_ = now.window;
+      {
+        const std::lock_guard<StateMutex> lock(*buffer_size_->mu);
+        buffer_size_->value = static_cast<double>(now.window);
+      }
+      // The model copies the state by itself only for parameters that it tunes. It takes the lock again.
+      this->node_->SyncStateValuesToParameterValues(model::kBufferSize);
+    }
+    elements_until_report_ = std::min(now.window / 2, kMostElementsBetweenReports);
+  }
+
+  // Read by the model, under its own mutex: CreateNode() makes a parameter of it.
+  const std::shared_ptr<model::SharedState> buffer_size_ =
+      std::make_shared<model::SharedState>(/*value=*/1, std::make_shared<StateMutex>(), std::make_shared<StateCondition>());
+
   absl::Mutex mutex_;
   std::unique_ptr<Stream> stream_ ABSL_GUARDED_BY(mutex_);
+  std::uint64_t elements_until_report_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::uint64_t reported_window_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::int64_t reported_elements_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::int64_t reported_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace fastgen

@@ -126,14 +126,15 @@ struct DeliveryOnDemand : ChannelModel<DeliveryOnDemand, 2> {
 };
 
 /// Light frames first, so that the window grows; then some that exceed the budget, one alone and two together.
-struct DeliveryWithinAByteBudget : ChannelModel<DeliveryWithinAByteBudget, 2> {
+template <int kWindow>
+struct DeliveryWithinAByteBudget : ChannelModel<DeliveryWithinAByteBudget<kWindow>, 2> {
   static constexpr std::uint64_t kBytes[] = {1, 1, 60, 60, 60, 200, 1, 1};
   static constexpr int kNumbers = static_cast<int>(std::size(kBytes));
-  void before() { Open({ReadAhead::kAutotune, 100}); }
+  void before() { this->Open({kWindow, 100}); }
   void thread(unsigned index) {
-    if (index == kConsumer) return ExpectAll(kNumbers);
-    for (int i = 1; i <= kNumbers; ++i) RL_ASSERT(channel->Send(i, kBytes[i - 1]));
-    (*channel)->Finish();
+    if (index == kConsumer) return this->ExpectAll(kNumbers);
+    for (int i = 1; i <= kNumbers; ++i) RL_ASSERT(this->channel->Send(i, kBytes[i - 1]));
+    (*this->channel)->Finish();
   }
 };
 
@@ -155,6 +156,24 @@ struct DeliveryByAskingAlone : ChannelModel<DeliveryByAskingAlone, 2> {
   void thread(unsigned index) {
     if (index == kConsumer) return ExpectAll(kNumbers);
     for (int i = 1; i <= kNumbers; ++i) RL_ASSERT(channel->Send(i, kBytes[i - 1]));
+    (*channel)->Finish();
+  }
+};
+
+/// The window shrinks and grows while both sides run.
+struct DeliveryUnderMemoryPressure : ChannelModel<DeliveryUnderMemoryPressure, 2> {
+  static constexpr int kNumbers = 8;
+  void before() {
+    memory_comes_and_goes = true;
+    Open({ReadAhead::kAutotune, ReadAhead::kNoByteLimit});
+  }
+  void after() {
+    memory_comes_and_goes = false;
+    channel.reset();
+  }
+  void thread(unsigned index) {
+    if (index == kConsumer) return ExpectAll(kNumbers);
+    for (int i = 1; i <= kNumbers; ++i) RL_ASSERT(channel->Send(i));
     (*channel)->Finish();
   }
 };
@@ -319,8 +338,10 @@ int main(int argc, char** argv) {
     }},
     {"DeliversOnDemand", [] { return Passes<DeliveryOnDemand>(Random(100'000)) && Passes<DeliveryOnDemand>(Bounded(3)); }},
     {"DeliversWithinAByteBudget", [] {
-      return Passes<DeliveryWithinAByteBudget>(Random(100'000)) && Passes<DeliveryByAskingAlone>(Random(100'000));
+      return Passes<DeliveryWithinAByteBudget<fastgen::ReadAhead::kAutotune>>(Random(100'000)) &&
+             Passes<DeliveryWithinAByteBudget<3>>(Random(100'000)) && Passes<DeliveryByAskingAlone>(Random(100'000));
     }},
+    {"DeliversUnderMemoryPressure", [] { return Passes<DeliveryUnderMemoryPressure>(Random(100'000)); }},
     {"DeliversToAConsumerThatNeverAsks", [] {
       return Passes<Polling<2>>(Random(100'000)) && Passes<Polling<fastgen::ReadAhead::kAutotune>>(Random(100'000));
     }},

@@ -71,5 +71,10 @@ void fastgen::Futex::Wait(model::Atomic<std::uint32_t>& word, std::uint32_t expe
   model::Futex::Wait(word, expected, timeout);
 }
 void fastgen::Futex::Wake(model::Atomic<std::uint32_t>& word) { model::Futex::Wake(word); }
+void fastgen::CopyStreaming(std::byte* to, const std::byte* from, std::size_t bytes) { model::Pieces::Copy(to, from, bytes); }
+
+/// Whether memory is scarce now and then: at any moment that a model can find.
+inline bool memory_comes_and_goes = false;
+bool fastgen::UnderMemoryPressure() { return memory_comes_and_goes && rl::rand(2) != 0; }
 
 #endif  // FASTGEN_TESTS_CPP_RELACY_MODELLED_CORE_H_
