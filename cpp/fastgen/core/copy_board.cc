@@ -134,7 +134,11 @@ void CopyBoard::Clock(steady_clock::time_point* last) {
   const auto taken = now - *last;
   *last = now;
   if (taken < kInterruption) return;
-  stay_away_until_ = now + taken * kStayAway;
+  // Again and again, with little done in between: a machine that is busy, not one that was busy for a moment.
+  const bool again = pieces_helped_.value() - helped_when_interrupted_ < kUndisturbedPieces;
+  stay_away_ = again ? std::min(stay_away_ * 2, kLongestStayAway) : kShortestStayAway;
+  helped_when_interrupted_ = pieces_helped_.value();
+  stay_away_until_ = now + taken * stay_away_;
   EndWait();
 }
 

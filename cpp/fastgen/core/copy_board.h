@@ -102,10 +102,12 @@ class CopyBoard {
   /// How long a consumer that has helped looks out for the next piece: as long as a quick source may take to make an element.
   static constexpr std::chrono::microseconds kLookOut{50};
   static constexpr unsigned kTurnsBeforeYielding = 128;  // some 5 to 10 us
-  /// What takes a consumer so long, a piece or a look, was an interruption; and so many times as long it stays away. So what is lost
-  /// on a busy machine is a sixtieth of the time at most.
+  /// What takes a consumer so long, a piece or a look, was an interruption; and so many times as long it stays away, so that little
+  /// of the time is lost on a busy machine. Each time twice as many, unless it has copied so many pieces in between.
   static constexpr std::chrono::microseconds kInterruption{500};
-  static constexpr int kStayAway = 64;
+  static constexpr int kShortestStayAway = 64;
+  static constexpr int kLongestStayAway = 1024;
+  static constexpr std::uint64_t kUndisturbedPieces = 1024;  // 10 to 20 ms
   /// How long the producer looks out for the end of a piece that the consumer has claimed, before it sleeps.
   static constexpr std::chrono::microseconds kFinishLookOut{50};
 
@@ -148,6 +150,8 @@ class CopyBoard {
   // The consumer's own.
   bool helping_ = false;
   std::chrono::steady_clock::time_point stay_away_until_{};
+  int stay_away_ = kShortestStayAway / 2;  // doubled before it is used
+  std::uint64_t helped_when_interrupted_ = 0;
   std::uint64_t next_place_ = 0;  // where it looks first
   Counter pieces_helped_;
 
