@@ -47,17 +47,17 @@ class SourceDataset(dataset_ops.DatasetSource):  # type: ignore[misc]
         """As `tf.data.Dataset.repeat`."""
         return _RepeatedDataset(self, count, name=name)
 
-    def batch(self, batch_size: Any, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+    def batch(self, *args: Any, **kwargs: Any) -> tf.data.Dataset:
         """As `tf.data.Dataset.batch`, collated where the elements are converted."""
-        return _fuse(self, super().batch(batch_size, *args, **kwargs), 1)
+        return _fuse(self, super().batch(*args, **kwargs), 1)
 
 
 class _RepeatedDataset(repeat_op._RepeatDataset):  # type: ignore[misc]
     """TensorFlow's repetition of a source, which knows how to be batched."""
 
-    def batch(self, batch_size: Any, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+    def batch(self, *args: Any, **kwargs: Any) -> tf.data.Dataset:
         """As `tf.data.Dataset.batch`, collated where the elements are converted."""
-        return _fuse(self, super().batch(batch_size, *args, **kwargs), self._count)
+        return _fuse(self, super().batch(*args, **kwargs), self._count)
 
 
 class _BatchedDataset(dataset_ops.UnaryDataset):  # type: ignore[misc]
@@ -85,14 +85,18 @@ class _BatchedDataset(dataset_ops.UnaryDataset):  # type: ignore[misc]
 def _fuse(elements: tf.data.Dataset, stock: tf.data.Dataset, passes: Any) -> tf.data.Dataset:
     """The fused form of a batch that TensorFlow has made, and checked; or that batch, where there is no such form.
 
-    Components that are no plain tensors are collated by TensorFlow, and in its debug mode nothing
+    Components that NumPy has no form for are collated by TensorFlow, and in its debug mode nothing
     may be taken out of its hands.
     """
     known = (batch_op._BatchDataset, batch_op._ParallelBatchDataset)
-    plain = all(isinstance(spec, tf.TensorSpec) for spec in tf.nest.flatten(elements.element_spec))
-    if debug_mode.DEBUG_MODE or type(stock) not in known or not plain:
+    specs = tf.nest.flatten(elements.element_spec)
+    if debug_mode.DEBUG_MODE or type(stock) not in known or not all(map(_is_plain, specs)):
         return stock
     return _BatchedDataset(elements, stock, passes)
+
+
+def _is_plain(spec: Any) -> bool:
+    return isinstance(spec, tf.TensorSpec) and spec.dtype not in (tf.variant, tf.resource)
 
 
 guard_forks(SourceDataset)

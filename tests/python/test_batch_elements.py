@@ -15,7 +15,7 @@ import tensorflow as tf
 import fastgen
 from batching import assert_same_batches, fused
 from conversion_values import TEXT, VALUES, HasArray
-from differential import STOCK, observe, shape_of, values
+from differential import STOCK, assert_same, observe, shape_of, values, yielding
 from test_conversion import DTYPES, EXACT_DTYPES, EXPERIMENTAL
 
 INT = tf.TensorSpec((), tf.int64)
@@ -201,3 +201,28 @@ class TestStrings:
             for text in batch.numpy():
                 assert text == b"%d " % (n := next(places)) * 400, n
         assert next(places) == 3000
+
+
+def test_variants() -> None:
+    """A dense component of dtype variant and unknown rank, alone."""
+
+    def source() -> Any:
+        for n in range(3):
+            yield tf.data.experimental.to_variant(tf.data.Dataset.range(n))
+
+    steps = assert_same(source, output_types=tf.variant, via=lambda ds: ds.batch(2).map(tf.shape))
+    assert shape_of(steps) == "vve"
+
+
+def test_an_object_is_asked_for_its_array_once(from_generator: Any) -> None:
+    asked = []
+
+    class Counting(HasArray):
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+            asked.append(self.value)
+            return super().__array__(dtype, copy)
+
+    source = yielding(*map(Counting, ([1], [1, 2], [3], [4])))  # the second makes its batch ragged
+    dataset = from_generator(source, output_signature=tf.TensorSpec((None,), tf.int64))
+    assert shape_of(observe(dataset.batch(2))) == "fve"
+    assert asked == [[1], [1, 2], [3], [4]]

@@ -8,7 +8,7 @@ from interpreters import run_program
 
 # The child does BODY and exits with code 7; a child that hangs is killed by the alarm.
 PROGRAM = """
-import os, signal, sys
+import os, pathlib, signal, sys, time
 
 def numbers():
     yield from range(100_000)
@@ -16,10 +16,20 @@ def numbers():
 def make():
     return fastgen.from_generator(numbers, output_signature=SPEC){transformations}
 
+def wait_for_starting_threads():
+    # TensorFlow's threads take a lock when they start, and the child would inherit it locked.
+    quiet = 0
+    while quiet < 30:
+        threads = [task for task in pathlib.Path('/proc/self/task').iterdir() if task.name != str(os.getpid())]
+        states = [(task / 'stat').read_text().rsplit(')', 1)[1].split()[0] for task in threads]
+        quiet = quiet + 1 if set(states) == {{'S'}} else 0
+        time.sleep(0.01)
+
 ds = make()
 iterator = iter(ds)
 next(iterator)
 sys.stdout.flush()
+wait_for_starting_threads()
 child = os.fork()
 if child == 0:
     signal.alarm(30)

@@ -104,10 +104,25 @@ bool IsNumeric(PyArray_Descr* descr) {
   return PyTypeNum_ISBOOL(descr->type_num) || PyTypeNum_ISNUMBER(descr->type_num);
 }
 
-/// Whether NumPy makes an array of this without running code of the user's.
+bool IsEagerTensor(PyObject* value) {
+  return std::strcmp(Py_TYPE(value)->tp_name, "tensorflow.python.framework.ops.EagerTensor") == 0;
+}
+
+/// Whether NumPy makes an array of this without running code of the user's, such as an `__array__` deep in a list: it must run
+/// once, and whoever declines here has run it.
 bool IsPlain(PyObject* value) {
-  return PyList_CheckExact(value) || PyTuple_CheckExact(value) || PyArray_IsScalar(value, Generic) ||
-         std::strcmp(Py_TYPE(value)->tp_name, "tensorflow.python.framework.ops.EagerTensor") == 0;
+  const bool list = PyList_CheckExact(value);
+  if (!list && !PyTuple_CheckExact(value)) {
+    return PyLong_CheckExact(value) || PyFloat_CheckExact(value) || PyBool_Check(value) || PyComplex_CheckExact(value) ||
+           PyArray_IsScalar(value, Generic) || PyArray_CheckExact(value) || IsEagerTensor(value);
+  }
+  // A list that holds itself ends here too; NumPy says what is wrong with it.
+  if (Py_EnterRecursiveCall(" in a nested list") != 0) return false;
+  bool plain = true;
+  const Py_ssize_t size = list ? PyList_GET_SIZE(value) : PyTuple_GET_SIZE(value);
+  for (Py_ssize_t i = 0; i < size && plain; ++i) plain = IsPlain(list ? PyList_GET_ITEM(value, i) : PyTuple_GET_ITEM(value, i));
+  Py_LeaveRecursiveCall();
+  return plain;
 }
 
 bool IsText(PyObject* value) { return PyUnicode_CheckExact(value) || PyBytes_CheckExact(value); }
@@ -145,8 +160,14 @@ bool ConvertText(const ComponentSpec& spec, std::size_t index, PyObject* value, 
   return false;
 }
 
-/// Whether the one reference by which a container holds a value is the only one.
-bool HeldOnceBy(bool container_is_ours, PyObject* value) { return container_is_ours && Py_REFCNT(value) == 1; }
+/// Whether the one reference by which a container holds a value is the only one, and nobody can come by another: a weak reference
+/// would bring the value back, and a finalizer sees it when we drop it. (Arrays are looked at by OwnsMemoryAlone().)
+bool HeldOnceBy(bool container_is_ours, PyObject* value) {
+  if (!container_is_ours || Py_REFCNT(value) != 1) return false;
+  const PyTypeObject* const type = Py_TYPE(value);
+  return PyArray_CheckExact(value) ||
+         (type->tp_weaklistoffset == 0 && type->tp_finalize == nullptr && type->tp_del == nullptr);
+}
 
 /// What a frame costs while it waits.
 void SumBytes(Frame* frame) {

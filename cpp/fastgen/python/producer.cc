@@ -257,26 +257,36 @@ bool Producer::FillFrame(PyObject* element, Frame* frame) {
 
 bool Producer::FillBatch(PyObject* element) {
   const Converter& converter = source_->converter();
-  if (!batch_->ragged()) {
-    bool converted = converter.TryConvert(element, *batch_);
-    if (!converted && !batch_->ragged()) {
-      PyObject* prepared = Prepare(element);
-      if (prepared == nullptr) return false;
-      converted = converter.ConvertPrepared(prepared, *batch_);
-      Py_DECREF(prepared);
-      if (!converted && !batch_->ragged()) {
-        if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_SystemError, "fastgen: a prepared component does not fit");
-        return false;
-      }
-    }
-    if (converted) {
-      batch_->Commit(element);
-      return true;
-    }
+  if (!batch_->ragged() && converter.TryConvert(element, *batch_)) {
+    batch_->Commit(element);
+    return true;
   }
-  if (!FillFrame(element, batch_->Scratch())) return false;
-  batch_->CommitScratch(element);
-  return true;
+  if (batch_->ragged()) {
+    if (!FillFrame(element, batch_->Scratch())) return false;
+    batch_->CommitScratch(element);
+    return true;
+  }
+  PyObject* prepared = Prepare(element);
+  if (prepared == nullptr) return false;
+  const bool filled = FillBatchFromPrepared(element, prepared);
+  Py_DECREF(prepared);
+  return filled;
+}
+
+bool Producer::FillBatchFromPrepared(PyObject* element, PyObject* prepared) {
+  const Converter& converter = source_->converter();
+  if (converter.ConvertPrepared(prepared, *batch_)) {
+    batch_->Commit(element);
+    return true;
+  }
+  if (batch_->ragged() && converter.FillFromPrepared(prepared, batch_->Scratch())) {
+    batch_->CommitScratch(element);
+    return true;
+  }
+  if (PyErr_Occurred() == nullptr) {
+    PyErr_SetString(PyExc_SystemError, "fastgen: a prepared component does not have the dtype or shape of its signature");
+  }
+  return false;
 }
 
 PyObject* Producer::NextSlots() {

@@ -58,6 +58,7 @@ class Producer final : public std::enable_shared_from_this<Producer>, private Sl
   void Pull();
   bool Fill(PyObject* element);
   bool FillBatch(PyObject* element);
+  bool FillBatchFromPrepared(PyObject* element, PyObject* prepared);
   bool FillFrame(PyObject* element, Frame* frame);
   PyObject* Prepare(PyObject* element);
   PyObject* NextSlots() override;
