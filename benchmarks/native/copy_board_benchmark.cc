@@ -142,7 +142,7 @@ class BatchMaker {
 void Batches(benchmark::State& state) {
   const auto images = static_cast<std::size_t>(state.range(1));
   for (auto _ : state) {
-    Channel channel(1, ReadAhead{2, 0});
+    Channel channel(1, ReadAhead{2, ReadAhead::kNoByteLimit});
     BatchMaker maker(&channel, images);
     const BusyMachine machine(state.range(0) != 0);
     std::thread producer([&] { maker.Run(); });

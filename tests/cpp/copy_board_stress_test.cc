@@ -144,7 +144,7 @@ TEST(CopyBoardStress, AConsumerThatNeverRests) {
 
 TEST(CopyBoardStress, AConsumerThatComesAndGoes) {
   // On the channel, as a dataset's iterator does it: waits of all lengths, by one thread after the other.
-  Channel channel(1, ReadAhead{2, 0});
+  Channel channel(1, ReadAhead{2, ReadAhead::kNoByteLimit});
   Copier copier(&channel.copy_board(), 2);
   std::thread producer([&] {
     while (copier.made() < 20'000 / kFewer) {

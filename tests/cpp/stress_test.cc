@@ -122,6 +122,8 @@ TEST(RingStress, OneSlot) { RunRing(1, 50'000, {}); }
 
 // The channel ----------------------------------------------------------------------------------------------------------
 
+ReadAhead Frames(std::int64_t count) { return {count, ReadAhead::kNoByteLimit}; }
+
 void RunChannel(const ReadAhead& read_ahead, std::uint64_t items, const Pace& pace) {
   items /= kFewer;
   Channel channel(1, read_ahead);
@@ -151,13 +153,13 @@ void RunChannel(const ReadAhead& read_ahead, std::uint64_t items, const Pace& pa
             << statistics.consumer_waits << " times\n";
 }
 
-TEST(ChannelStress, RunsFree) { RunChannel({1024, 0}, 20 * kMillion, {}); }
+TEST(ChannelStress, RunsFree) { RunChannel(Frames(1024), 20 * kMillion, {}); }
 TEST(ChannelStress, Autotuned) { RunChannel({}, 5 * kMillion, {}); }
 TEST(ChannelStress, AutotunedWithinFewBytes) { RunChannel({ReadAhead::kAutotune, 1000}, 2 * kMillion, {}); }
-TEST(ChannelStress, MostlyFull) { RunChannel({16, 0}, kMillion, {0, 3, 0}); }
-TEST(ChannelStress, MostlyEmpty) { RunChannel({1024, 0}, 100'000, {200, 0, 0}); }
-TEST(ChannelStress, FullAndEmptyByTurns) { RunChannel({64, 0}, 3 * kMillion, {0, 2, 1000}); }
-TEST(ChannelStress, OneFrame) { RunChannel({1, 0}, 100'000, {}); }
+TEST(ChannelStress, MostlyFull) { RunChannel(Frames(16), kMillion, {0, 3, 0}); }
+TEST(ChannelStress, MostlyEmpty) { RunChannel(Frames(1024), 100'000, {200, 0, 0}); }
+TEST(ChannelStress, FullAndEmptyByTurns) { RunChannel(Frames(64), 3 * kMillion, {0, 2, 1000}); }
+TEST(ChannelStress, OneFrame) { RunChannel(Frames(1), 100'000, {}); }
 
 }  // namespace
 }  // namespace fastgen

@@ -104,7 +104,7 @@ struct ChannelModel : rl::test_suite<Derived, kThreads> {
 template <int kWindow>
 struct Delivery : ChannelModel<Delivery<kWindow>, 2> {
   static constexpr int kNumbers = 2 * kWindow + 1;
-  void before() { this->Open({kWindow, 0}); }
+  void before() { this->Open({kWindow, ReadAhead::kNoByteLimit}); }
   void thread(unsigned index) {
     if (index == kConsumer) return this->ExpectAll(kNumbers);
     for (int i = 1; i <= kNumbers; ++i) RL_ASSERT(this->channel->Send(i));
@@ -114,7 +114,7 @@ struct Delivery : ChannelModel<Delivery<kWindow>, 2> {
 
 struct DeliveryOnDemand : ChannelModel<DeliveryOnDemand, 2> {
   static constexpr int kNumbers = 3;
-  void before() { Open({0, 0}); }
+  void before() { Open({0, ReadAhead::kNoByteLimit}); }
   void thread(unsigned index) {
     if (index == kConsumer) return ExpectAll(kNumbers);
     for (int i = 1; i <= kNumbers; ++i) {
@@ -201,7 +201,7 @@ struct Polling : ChannelModel<Polling<kWindow>, 2> {
 /// Whatever either side is at when the channel is closed, it comes back.
 template <int kFrames>
 struct Closing : ChannelModel<Closing<kFrames>, 3> {
-  void before() { this->Open({kFrames, 0}); }
+  void before() { this->Open({kFrames, ReadAhead::kNoByteLimit}); }
   void thread(unsigned index) {
     Channel& it = *this->channel->operator->();
     if (index == kThird) {
@@ -220,7 +220,7 @@ struct Closing : ChannelModel<Closing<kFrames>, 3> {
 struct Interruption : ChannelModel<Interruption, 3> {
   std::unique_ptr<Atomic<std::uint64_t>> cancelled;
   void before() {
-    Open({2, 0});
+    Open({2, ReadAhead::kNoByteLimit});
     cancelled.reset(new Atomic<std::uint64_t>(0));
   }
   void after() {
@@ -252,7 +252,7 @@ struct DeliveryOfCopies : ChannelModel<DeliveryOfCopies<kFinish>, 2> {
   static constexpr unsigned kPiecesEach = 2;
   std::unique_ptr<Pieces> pieces;
   void before() {
-    this->Open({1, 0});
+    this->Open({1, ReadAhead::kNoByteLimit});
     pieces = std::make_unique<Pieces>();
   }
   void after() {
@@ -296,7 +296,7 @@ struct ClosingWithCopies : ChannelModel<ClosingWithCopies, 3> {
   static constexpr unsigned kPiecesEach = 2;
   std::unique_ptr<Pieces> pieces;
   void before() {
-    Open({1, 0});
+    Open({1, ReadAhead::kNoByteLimit});
     pieces = std::make_unique<Pieces>();
   }
   void after() {
