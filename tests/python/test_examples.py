@@ -87,6 +87,12 @@ EXPECTED = {
         ["--elements", "100"],
         [r"TensorSpec\(shape=\(\), dtype=tf\.int32", r"100 pairs, .*: True"],
     ),
+    "write_in_place.py": (
+        ["--elements", "100"],
+        [
+            r"(?s)copied +100 images, labels add up to 4950,.*in place +100 images, labels add up to 4950,"
+        ],
+    ),
     "variable_lengths.py": (
         ["--elements", "10"],
         [
