@@ -46,6 +46,7 @@ lint: $(ENV)/.installed $(ENV)/.demo  ## Checks style and types
 	$(BIN)/mypy examples/*.py
 	$(BIN)/mypy examples/demo
 	$(BIN)/mypy benchmarks/compare
+	MYPYPATH=benchmarks/compare $(BIN)/mypy benchmarks/native
 
 .PHONY: format
 format: $(ENV)/.tools  ## Formats the Python code
@@ -61,8 +62,12 @@ bench-others: $(ENV)/.made  ## Installs PyTorch and Grain, for `make bench` to c
 	$(BIN)/python -m pip install --quiet --group bench
 
 .PHONY: bench-native
-bench-native: system-packages $(ENV)/.installed  ## Runs the native microbenchmarks
+bench-native: system-packages $(ENV)/.tools  ## Runs the native microbenchmarks
 	tools/bench-native
+
+.PHONY: count-instructions
+count-instructions: $(ENV)/.tools  ## Counts the instructions that an element costs; PARTS=12 shows where they go
+	tools/count-instructions
 
 .PHONY: install
 install: $(ENV)/.installed  ## Builds fastgen into build/env

@@ -86,7 +86,9 @@ WORKLOADS = {
         IMAGES,
         tuple_of(IMAGES),
         32,
-        slots=lambda: itertools.repeat((np.empty(sources.IMAGE, np.float32), np.empty((), np.int64))),
+        slots=lambda: itertools.repeat(
+            (np.empty(sources.IMAGE, np.float32), np.empty((), np.int64))
+        ),
     ),
 }
 
@@ -221,9 +223,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="WORDS", help="sources whose name has these")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.3, help="what a round may take")
-    parser.add_argument("--count", action="store_true", help="below valgrind: only run, do not measure")
+    parser.add_argument(
+        "--count", action="store_true", help="below valgrind: only run, do not measure"
+    )
     options = parser.parse_args()
-    names = [name for name in WORKLOADS if not options.only or any(words in name for words in options.only)]
+    names = [
+        name
+        for name in WORKLOADS
+        if not options.only or any(words in name for words in options.only)
+    ]
     # Ctrl-C ends a wait for an element, as it does in a program that uses TensorFlow.
     native.set_interrupt_policy(lambda: True, lambda: True)
     if not options.count:
