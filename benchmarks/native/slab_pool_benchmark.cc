@@ -1,8 +1,10 @@
 // Memory for frames' bytes, from the pool and from the system's allocator, with each page written to once, as any use does.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <utility>
 
@@ -63,6 +65,33 @@ void FromSharedPool(benchmark::State& state) {
   }
 }
 BENCHMARK(FromSharedPool)->Threads(1)->Threads(2)->UseRealTime()->MinTime(0.3);
+
+/// A program that changes the size of its slabs after every `state.range(1)` of them, in a pool that holds one size at a time: the
+/// slabs of the new size displace those of the old one.
+void FromPoolOfChangingSizes(benchmark::State& state) {
+  const auto bytes = static_cast<std::size_t>(state.range(0));
+  const auto before_change = static_cast<std::uint64_t>(state.range(1));
+  // Every size is a step larger than the one before, until it begins anew: no shelf serves two of them.
+  constexpr std::uint64_t kSizes = 4;
+  constexpr std::size_t kStep = 4;  // a fourth larger each
+  SlabPool pool(2 * kAlive * bytes);
+  std::array<BlockRef, kAlive> alive;
+  std::uint64_t made = 0;
+  for (auto _ : state) {
+    const std::size_t size = bytes + bytes / kStep * (made / before_change % kSizes);
+    BlockRef& place = alive[made++ % kAlive];
+    place = BlockRef();
+    place = pool.Get(size);
+    TouchPages(place->data(), size);
+  }
+  state.counters["fresh_slabs"] =
+      benchmark::Counter(static_cast<double>(pool.fresh_slabs()) / static_cast<double>(std::max<std::uint64_t>(made, 1)));
+}
+// Never (but once in a lifetime), now and then, all the time.
+BENCHMARK(FromPoolOfChangingSizes)
+    ->ArgNames({"bytes", "slabs_between_changes"})
+    ->ArgsProduct({{1 << 16, 1 << 20, 1 << 24}, {1 << 30, 256, 16}})
+    ->MinTime(0.3);
 
 }  // namespace
 }  // namespace fastgen::benchmarks

@@ -26,6 +26,9 @@ import sources
 native: Any = importlib.import_module("_native")
 stream_benchmark: Any = importlib.import_module("stream_benchmark")
 
+COUNTS = 3
+"""How often a run's instructions are counted."""
+
 FLOAT32, STRING, INT64 = 1, 7, 9
 """TensorFlow's numbers, as in cpp/fastgen/core/dtype.h."""
 
@@ -206,13 +209,13 @@ def print_times(names: list[str], rounds: int, seconds: float) -> None:
 
 
 def count(names: list[str]) -> None:
-    """Two runs of each way, one three times as long; tools/count-instructions tells what to make of them."""
+    """Two runs of each way, one three times as long, both several times; instructions.py tells what to make of them."""
     gc.disable()
     for name in names:
         workload = WORKLOADS[name]
         for way in WAYS:
             WAYS[way](workload, workload.counted)  # What is only done once is done.
-            for elements in (workload.counted, 3 * workload.counted):
+            for elements in (workload.counted, 3 * workload.counted) * COUNTS:
                 stream_benchmark.begin_count()
                 WAYS[way](workload, elements)
                 stream_benchmark.end_count(f"{name}|{way}|{elements}")
