@@ -1,10 +1,12 @@
 """Instructions for an element, out of the dumps that tools/count-instructions has valgrind write.
 
 Each way of each source ran twice, one run three times as long. The difference of the two, divided by the difference in
-elements, is what an element costs: what is done once for a stream cancels out. How often threads wait for each other depends on
-time; of several runs the one with the fewest instructions counts, so the figures are the same within a percent, whatever else the
-machine does. Where valgrind slows the source down so much that an element takes longer than 100 us, the clock is read at each
-element (GilTurn), some 40 instructions that there are not otherwise.
+elements, is what an element costs: what is done once for a stream cancels out. Of several runs the one with the fewest
+instructions counts. How often the threads wait for each other depends on time, and is left out. So the figures are the same
+within a percent or two, whatever else the machine does.
+
+Valgrind slows sources down. Where an element takes more than 100 us, the producer looks at the clock for each (GilTurn), which
+costs some 40 instructions that it does not spend otherwise.
 """
 
 import argparse
@@ -16,6 +18,8 @@ from pathlib import Path
 
 OURS = "_native"
 READER = "stream_benchmark"
+WAITING_TO_READ = "fastgen::PythonStream::Next(fastgen::CancellationToken const&, fastgen::Frame**, fastgen::Status*)"
+WAITING_FOR_ROOM = "fastgen::Channel::WaitForRoom()"
 WAYS = ("loop", "stream", "batched")
 
 Function = tuple[str, str]
@@ -129,6 +133,15 @@ def per_element(short: Profile, long: Profile, elements: int) -> Profile:
     return found
 
 
+def shares(profile: Profile) -> tuple[float, float]:
+    """What making elements takes, and taking them; without what the two threads do to wait for each other."""
+    ours = profile.inclusive_by_function(OURS)
+    readers = profile.inclusive_by_function(READER)
+    reading = sum(cost for name, cost in readers.items() if "ReadAll" in name)
+    making = profile.total() - reading - ours.get(WAITING_FOR_ROOM, 0.0)
+    return making, reading - ours.get(WAITING_TO_READ, 0.0)
+
+
 def read_all(folder: Path) -> dict[str, dict[str, Profile]]:
     """What an element costs, by source and way."""
     runs: dict[tuple[str, str], dict[int, Profile]] = defaultdict(dict)
@@ -136,7 +149,7 @@ def read_all(folder: Path) -> dict[str, dict[str, Profile]]:
         label, profile = read(path)
         name, way, elements = label.split("|")
         others = runs[name, way]
-        if int(elements) not in others or profile.total() < others[int(elements)].total():
+        if int(elements) not in others or sum(shares(profile)) < sum(shares(others[int(elements)])):
             others[int(elements)] = profile
     found: dict[str, dict[str, Profile]] = defaultdict(dict)
     for (name, way), sizes in runs.items():
@@ -145,22 +158,15 @@ def read_all(folder: Path) -> dict[str, dict[str, Profile]]:
     return found
 
 
-def reading(profile: Profile) -> float:
-    """What the thread does that reads the stream: all of it is called by this one function."""
-    functions = profile.inclusive_by_function(READER)
-    return sum(cost for name, cost in functions.items() if "ReadAll" in name)
-
-
 def print_totals(found: dict[str, dict[str, Profile]]) -> None:
-    print("Instructions for an element:\n")
+    """One row for each source. Making an element includes what the source does, but no loop's bytecode."""
     print(
-        "| elements | the source alone | through the stream | by its reader | in batches | by their reader |"
+        "Instructions for an element: the source alone, in a loop that does nothing; made and taken, alone and in batches.\n"
     )
+    print("| elements | the source | made | taken | made in batches | taken in batches |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, ways in found.items():
-        cells = [ways["loop"].total()]
-        for way in ("stream", "batched"):
-            cells += [ways[way].total(), reading(ways[way])]
+        cells = (ways["loop"].total(), *shares(ways["stream"]), *shares(ways["batched"]))
         print(f"| {name} | " + " | ".join(f"{cell:,.0f}" for cell in cells) + " |")
 
 
