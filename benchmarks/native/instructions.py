@@ -2,8 +2,8 @@
 
 Each way of each source ran twice, one run three times as long. The difference of the two, divided by the difference in
 elements, is what an element costs: what is done once for a stream cancels out. Of several runs the one with the fewest
-instructions counts. How often the threads wait for each other depends on time, and is left out. So the figures are the same
-within a percent or two, whatever else the machine does.
+instructions counts. How often the threads wait for each other, or look how much memory is left, depends on time, and is left
+out. So the figures are the same within a percent or two, whatever else the machine does.
 
 Valgrind slows sources down. Where an element takes more than 100 us, the producer looks at the clock for each (GilTurn), which
 costs some 40 instructions that it does not spend otherwise.
@@ -18,8 +18,11 @@ from pathlib import Path
 
 OURS = "_native"
 READER = "stream_benchmark"
-WAITING_TO_READ = "fastgen::PythonStream::Next(fastgen::CancellationToken const&, fastgen::Frame**, fastgen::Status*)"
-WAITING_FOR_ROOM = "fastgen::Channel::WaitForRoom()"
+# What time decides, and not the number of elements: waiting for each other, and looking for scarce memory ten times a second.
+# By the start of a function's name.
+TIMED_MAKING = ("fastgen::Channel::WaitForRoom(", "fastgen::SlabPool::Get(")
+TIMED_TAKING = ("fastgen::PythonStream::Next(", "fastgen::Channel::RenewCredit(")
+LOOKING_FOR_MEMORY = "fastgen::UnderMemoryPressure("
 WAYS = ("loop", "stream", "batched")
 
 Function = tuple[str, str]
@@ -133,13 +136,24 @@ def per_element(short: Profile, long: Profile, elements: int) -> Profile:
     return found
 
 
+def timed(profile: Profile, wait: str, looks_for_memory: str) -> float:
+    """What one thread does as time passes."""
+    waits = sum(
+        cost for name, cost in profile.inclusive_by_function(OURS).items() if name.startswith(wait)
+    )
+    return waits + sum(
+        cost
+        for (caller, callee), cost in profile.calls.items()
+        if caller[1].startswith(looks_for_memory) and callee[1].startswith(LOOKING_FOR_MEMORY)
+    )
+
+
 def shares(profile: Profile) -> tuple[float, float]:
-    """What making elements takes, and taking them; without what the two threads do to wait for each other."""
-    ours = profile.inclusive_by_function(OURS)
+    """What making elements takes, and taking them; without what time decides."""
     readers = profile.inclusive_by_function(READER)
     reading = sum(cost for name, cost in readers.items() if "ReadAll" in name)
-    making = profile.total() - reading - ours.get(WAITING_FOR_ROOM, 0.0)
-    return making, reading - ours.get(WAITING_TO_READ, 0.0)
+    making = profile.total() - reading
+    return making - timed(profile, *TIMED_MAKING), reading - timed(profile, *TIMED_TAKING)
 
 
 def read_all(folder: Path) -> dict[str, dict[str, Profile]]:
