@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from aims import Verdict
 from measuring import Measured
-from names import FASTGEN, MEMCPY, RAW, SLICES, STOCK
+from names import FASTGEN, LOOP, MEMCPY, RAW, SLICES, STOCK
 from others.loaders import LIBRARIES
 
 __all__ = ["limit_of", "misses", "table", "verdicts"]
 
-COLUMNS = {STOCK: "tf.data", FASTGEN: "fastgen", SLICES: "slices", RAW: "raw"}
+COLUMNS = {STOCK: "tf.data", FASTGEN: "fastgen", SLICES: "slices", RAW: "raw", LOOP: "loop"}
 OTHERS = [way for ways in LIBRARIES.values() for way in ways]
 NOISE = 1.05
 """Systems closer to each other than this are level."""
@@ -95,7 +95,7 @@ def misses(rows: Rows) -> list[str]:
             found.append(f"{name}: {way} could not be measured ({reason:.200}).")
         needed = measured.readings[FASTGEN].median
         for system, reading in measured.readings.items():
-            if system in (FASTGEN, RAW, MEMCPY) or measured.row.unit != "us":
+            if system in (FASTGEN, RAW, MEMCPY, LOOP) or measured.row.unit != "us":
                 continue
             if reading.median * NOISE < needed:
                 found.append(

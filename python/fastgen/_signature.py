@@ -1,5 +1,6 @@
 """From what the user says of the elements to what the native library checks them against."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -131,7 +132,9 @@ def _describe_packing(spec: Any, next_leaf: Callable[[], int]) -> Any:
     if not nest.is_nested(spec):
         return next_leaf()
     if isinstance(spec, Mapping):
-        keys = sorted(spec)
+        # As Python's compiler does with the keys that a generator writes out: then they are told apart
+        # by their addresses.
+        keys = [sys.intern(key) if type(key) is str else key for key in sorted(spec)]
         children = [_describe_packing(spec[key], next_leaf) for key in keys]
         plain = isinstance(spec, dict) and type(spec).__getitem__ is dict.__getitem__
         node = ("dict", type(spec), keys, children) if plain else None

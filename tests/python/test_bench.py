@@ -38,7 +38,7 @@ def test_one_row_is_measured_printed_plotted_and_saved(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     header = next(line for line in lines if line.startswith("row "))
     assert header.split() == [
-        *("row", "tf.data", "fastgen", "slices", "raw", "limit"),
+        *("row", "tf.data", "fastgen", "slices", "raw", "loop", "limit"),
         *("spread", "tf.data/fastgen", "aims"),
     ]
     row = lines[lines.index(header) + 1]

@@ -66,7 +66,7 @@ ROWS = (
     Row(
         name="rows40k",
         what="fresh float32[100,100], batch(32)",
-        systems=systems(sources.rows40k, tf.TensorSpec(sources.ROW, tf.float32), batched)
+        systems=systems(sources.rows40k, tf.TensorSpec(sources.ROW, tf.float32), batched, 32)
         | copying(4 * int(np.prod(sources.ROW))),
         aims=(AtMost(1.5, (RAW, MEMCPY)),),
         limit=(RAW, MEMCPY),
@@ -75,7 +75,7 @@ ROWS = (
     Row(
         name="images",
         what="fresh float32[224,224,3] and label, batch(32)",
-        systems=systems(sources.images, IMAGE, batched)
+        systems=systems(sources.images, IMAGE, batched, 32)
         | {SLICES: drain(one_image_repeated)}
         | copying(4 * PIXELS),
         aims=IMAGE_AIMS,
@@ -86,7 +86,7 @@ ROWS = (
     Row(
         name="images-u8",
         what="fresh uint8[224,224,3] and label, batch(32)",
-        systems=systems(sources.images_u8, IMAGE_U8, batched) | copying(PIXELS),
+        systems=systems(sources.images_u8, IMAGE_U8, batched, 32) | copying(PIXELS),
         aims=IMAGE_AIMS,
         limit=(RAW, MEMCPY),
         step=BATCH,

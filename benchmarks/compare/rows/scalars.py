@@ -48,7 +48,7 @@ ROWS = (
     Row(
         name="scalar",
         what="int64 scalars, batch(256)",
-        systems=systems(sources.numbers, SCALAR, batched) | counted(batched),
+        systems=systems(sources.numbers, SCALAR, batched, 256) | counted(batched),
         aims=(AtLeast(600, STOCK), AtLeast(5, SLICES), AtMost(4, (RAW,))),
         step=256,
         others=True,
@@ -70,7 +70,7 @@ ROWS = (
     Row(
         name="pair",
         what="float32[16,16] and float32, batch(128)",
-        systems=systems(sources.pairs, PAIR, lambda ds: ds.batch(128))
+        systems=systems(sources.pairs, PAIR, lambda ds: ds.batch(128), 128)
         | {SLICES: drain(pairs_from_memory)},
         aims=(AtLeast(100, STOCK), AtLeast(1, SLICES)),
         step=128,
@@ -78,7 +78,7 @@ ROWS = (
     Row(
         name="dict10",
         what="dicts of 10 int64 scalars, batch(256)",
-        systems=systems(sources.features, dict.fromkeys(sources.FEATURES, SCALAR), batched)
+        systems=systems(sources.features, dict.fromkeys(sources.FEATURES, SCALAR), batched, 256)
         | {SLICES: drain(features_from_memory)},
         aims=(AtLeast(80, STOCK), AtMost(2, (RAW,))),
         step=256,

@@ -15,7 +15,7 @@ ROWS = (
     Row(
         name="bytes",
         what="50 KB of bytes and label, batch(32)",
-        systems=systems(sources.blobs, BLOB, lambda ds: ds.batch(32)) | copying(50_000),
+        systems=systems(sources.blobs, BLOB, lambda ds: ds.batch(32), 32) | copying(50_000),
         aims=(AtMost(1.5, (MEMCPY,), plus=1.0),),
         limit=(RAW, MEMCPY),
         step=32,
@@ -24,7 +24,7 @@ ROWS = (
         name="tokens",
         what="lists of 32 str, batch(128)",
         systems=systems(
-            sources.sentences, tf.TensorSpec((32,), tf.string), lambda ds: ds.batch(128)
+            sources.sentences, tf.TensorSpec((32,), tf.string), lambda ds: ds.batch(128), 128
         ),
         aims=(AtLeast(20, STOCK),),
         step=128,

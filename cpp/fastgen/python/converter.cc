@@ -204,8 +204,14 @@ bool Converter::ConvertNode(const Structure& node, PyObject* value, bool ours, R
     }
     case Structure::Kind::kDict: {
       if (Py_TYPE(value) != node.type || static_cast<std::size_t>(PyDict_Size(value)) != node.children.size()) return false;
+      // Most sources write the keys in the same order as the signature, and the same objects, since Python interns names. Where
+      // they do not, each key is looked up.
+      Py_ssize_t position = 0;
+      bool in_order = true;
       for (std::size_t i = 0; i < node.children.size(); ++i) {
-        PyObject* const item = PyDict_GetItemWithError(value, node.keys[i]);  // borrowed
+        PyObject *key = nullptr, *item = nullptr;  // borrowed
+        in_order = in_order && PyDict_Next(value, &position, &key, &item) && key == node.keys[i];
+        if (!in_order) item = PyDict_GetItemWithError(value, node.keys[i]);
         if (item == nullptr) return false;
         const bool held_once = HeldOnceBy(ours, item);
         Py_INCREF(item);  // converting may free the GIL, and another thread may then empty the dict
@@ -226,8 +232,8 @@ bool Converter::ConvertLeaf(std::size_t index, PyObject* value, bool ours, Row& 
   Place<Row> place{row, index, spec.dtype};
   if (spec.dtype == DType::kString) return ConvertText(spec, index, value, row);
   if (leaf.descr == nullptr) return false;
-  if (PyArray_Check(value)) return ConvertArray(index, reinterpret_cast<PyArrayObject*>(value), ours, row);
 
+  // The exact types first: they are one comparison each.
   const bool scalar_fits = spec.Accepts<npy_intp>(0, nullptr);
   if (PyLong_CheckExact(value)) {
     int overflow = 0;
@@ -237,6 +243,7 @@ bool Converter::ConvertLeaf(std::size_t index, PyObject* value, bool ours, Row& 
   if (PyFloat_CheckExact(value)) {
     return scalar_fits && StorePythonFloat(PyFloat_AS_DOUBLE(value), rules_, place);
   }
+  if (PyArray_Check(value)) return ConvertArray(index, reinterpret_cast<PyArrayObject*>(value), ours, row);
   if (PyBool_Check(value)) {
     if (!scalar_fits) return false;
     if (spec.dtype == DType::kBool) return place.Store(value == Py_True);

@@ -15,11 +15,14 @@ namespace {
 /// as to copy a kilobyte.
 constexpr std::size_t kLong = 1024;
 
-/// Short texts share chunks of this size.
-constexpr std::size_t kChunk = std::size_t{64} << 10;
-static_assert(kChunk >= kLong);
+/// Short texts share chunks. The first is small, so that what is gathered takes about as much memory as it counts.
+constexpr std::size_t kFirstChunk = std::size_t{4} << 10;
+constexpr std::size_t kLargestChunk = std::size_t{64} << 10;
 
 constexpr std::size_t kFirstCapacity = 64;
+
+/// Most components are one short string, or a few: one slab of just their size, and no bookkeeping.
+constexpr std::size_t kFewStrings = 48;
 
 struct Text {
   const char* data = nullptr;
@@ -84,7 +87,7 @@ bool StringGatherer::Add(PyObject* const* strings, std::size_t count) {
 
 char* StringGatherer::RoomForText(std::size_t size) {
   if (size > free_bytes_) {
-    const std::size_t chunk = std::max(size, kChunk);
+    const std::size_t chunk = std::max(size, std::min(kFirstChunk << std::min<std::size_t>(chunks_.size(), 8), kLargestChunk));
     chunks_.push_back(SlabPool::Global().Get(chunk));
     free_ = reinterpret_cast<char*>(chunks_.back()->data());
     free_bytes_ = chunk;
@@ -134,15 +137,17 @@ BlockRef StringGatherer::Take() {
 bool StoreStrings(PyObject* const* strings, std::size_t count, Component* out) {
   out->dtype = DType::kString;
   try {
-    Text text;
-    // Most components are one short string: one slab, and no bookkeeping.
-    if (count == 1) {
-      if (!ReadText(strings[0], &text)) return false;
-      const auto size = static_cast<std::size_t>(text.size);
-      if (size < kLong) {
-        const std::size_t total = StringTable::SizeOfTable(1) + size;
+    if (count <= kFewStrings) {
+      Text texts[kFewStrings];
+      std::size_t total = StringTable::SizeOfTable(count);
+      for (std::size_t i = 0; i < count; ++i) {
+        if (!ReadText(strings[i], &texts[i])) return false;
+        total += static_cast<std::size_t>(texts[i].size);
+      }
+      if (total < kLong) {
         out->SetBlock(Component::Storage::kStrings, SlabPool::Global().Get(total), total);
-        StringTableWriter(out->held.data, 1).Append(text.data, size);
+        StringTableWriter writer(out->held.data, count);
+        for (std::size_t i = 0; i < count; ++i) writer.Append(texts[i].data, static_cast<std::size_t>(texts[i].size));
         return true;
       }
     }
