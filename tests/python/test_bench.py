@@ -53,7 +53,7 @@ def test_one_row_is_measured_printed_plotted_and_saved(tmp_path: Path) -> None:
     assert saved["options"] == {"quick": True, "rounds": 3, "rows": ["scalar"]}
     assert list(saved["rows"]) == ["scalar"]
     systems = saved["rows"]["scalar"]["systems"]
-    assert systems.keys() == {"tf.data", "fastgen", "from_tensor_slices", "raw"}
+    assert systems.keys() == {"tf.data", "fastgen", "from_tensor_slices", "raw", "loop"}
     for reading in systems.values():
         assert len(reading["rounds"]) == 3
         assert min(reading["rounds"]) <= reading["median"] <= max(reading["rounds"])

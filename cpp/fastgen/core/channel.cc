@@ -14,7 +14,6 @@ using std::chrono::steady_clock;
 
 /// Without a limit from the user: enough frames to make waking up rare, few enough to stay in the cache.
 constexpr std::size_t kMostAutotunedComponents = 4096;
-constexpr std::uint64_t kFirstAutotunedWindow = 4;
 /// A limit from the user above this is taken as this: each slot costs some forty bytes even when it is never used.
 constexpr std::int64_t kMostFrames = std::int64_t{1} << 20;
 
@@ -50,7 +49,7 @@ Channel::Channel(std::size_t components_per_frame, const ReadAhead& read_ahead, 
       ring_(Capacity(components_per_frame, read_ahead)),
       most_frames_(autotune_ ? ring_.capacity() : Capacity(components_per_frame, read_ahead)),
       component_memory_(AllocateComponents(ring_.capacity() * components_per_frame), &std::free),
-      window_(autotune_ ? std::min(kFirstAutotunedWindow, most_frames_) : most_frames_),
+      window_(autotune_ ? std::min(read_ahead.first_autotuned_frames, most_frames_) : most_frames_),
       largest_window_(most_frames_) {
   Component* const first = FirstComponent(component_memory_.get());
   ring_.ForEachSlot([first, components_per_frame](std::size_t i, Frame& frame) {

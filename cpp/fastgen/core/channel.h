@@ -27,7 +27,8 @@ struct ReadAhead {
   /// The bytes that waiting frames may hold: while they hold more, no further frame is made. So the frame that oversteps it is the
   /// last for a while, and one frame may always wait.
   std::size_t byte_budget = kDefaultByteBudget;
-  /// With kAutotune, the frames that may wait at most.
+  /// With kAutotune, the frames that may wait at first and at most.
+  std::uint64_t first_autotuned_frames = 4;
   std::size_t most_autotuned_frames = 1024;
 };
 

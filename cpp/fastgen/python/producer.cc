@@ -14,8 +14,9 @@
 namespace fastgen {
 namespace {
 
-/// With AUTOTUNE. Enough that a consumer and a producer that share the GIL change places seldom; the byte budget is the limit
-/// where batches are large.
+/// With AUTOTUNE. Enough that a consumer and a producer that share the GIL change places seldom, which costs as much as many small
+/// elements; the byte budget is the limit where batches are large.
+constexpr std::uint64_t kFirstBatchesAhead = 16;
 constexpr std::size_t kMostBatchesAhead = 64;
 
 /// The source raised StopIteration where an exception was found: the end, as for `next()`.
@@ -31,6 +32,7 @@ ReadAhead InFrames(const ReadAhead& in_elements, const Delivery& delivery) {
   ReadAhead in_frames = in_elements;
   if (delivery.batch_size > 0) {
     if (in_elements.frames > 0) in_frames.frames = in_elements.frames / delivery.batch_size;
+    in_frames.first_autotuned_frames = kFirstBatchesAhead;
     in_frames.most_autotuned_frames = kMostBatchesAhead;
   }
   return in_frames;
