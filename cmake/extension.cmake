@@ -53,6 +53,7 @@ message(STATUS "Building the shim for TensorFlow ${TENSORFLOW_MINOR_VERSION}")
 
 add_library(fastgen_tensorflow MODULE
   cpp/fastgen/tensorflow/batch_dataset.cc
+  cpp/fastgen/tensorflow/device_memory.cc
   cpp/fastgen/tensorflow/fastgen_dataset.cc
   cpp/fastgen/tensorflow/frame_to_tensor.cc
   cpp/fastgen/tensorflow/ops.cc

@@ -61,7 +61,7 @@ class ReusedFrame {
 void Measure(benchmark::State& state, const Converter& converter, const py::object& element) {
   ReusedFrame frame(converter.num_components());
   for (auto _ : state) {
-    if (!converter.TryConvert(element.ptr(), frame.get())) {
+    if (!converter.TryConvert(element.ptr(), frame.get(), SlabPool::Global())) {
       state.SkipWithError("declined");
       break;
     }
@@ -74,7 +74,7 @@ void Measure(benchmark::State& state, const Converter& converter, const py::obje
 class BatchOf {
  public:
   BatchOf(const Converter& converter, std::int64_t size)
-      : batch_(converter.leaves(), size, /*stacked=*/true, &board_), frame_(converter.num_components()) {}
+      : batch_(converter.leaves(), size, /*stacked=*/true, &board_, SlabPool::Global()), frame_(converter.num_components()) {}
 
   Batch& batch() { return batch_; }
 

@@ -25,13 +25,17 @@ if TYPE_CHECKING:
     from fastgen._errors import original_exception
     from fastgen._from_generator import AUTOTUNE, from_generator
     from fastgen._install import install, installed, uninstall
+    from fastgen._pinned import PinnedMemoryInfo, pinned_memory_info, set_pinned_memory_limit
 
 __all__ = [
     "AUTOTUNE",
+    "PinnedMemoryInfo",
     "from_generator",
     "install",
     "installed",
     "original_exception",
+    "pinned_memory_info",
+    "set_pinned_memory_limit",
     "uninstall",
 ]
 
@@ -43,10 +47,13 @@ _tensorflow_version.check()
 
 _HOMES = {
     "AUTOTUNE": "fastgen._from_generator",
+    "PinnedMemoryInfo": "fastgen._pinned",
     "from_generator": "fastgen._from_generator",
     "install": "fastgen._install",
     "installed": "fastgen._install",
     "original_exception": "fastgen._errors",
+    "pinned_memory_info": "fastgen._pinned",
+    "set_pinned_memory_limit": "fastgen._pinned",
     "uninstall": "fastgen._install",
 }
 

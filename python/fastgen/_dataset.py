@@ -7,14 +7,15 @@ from tensorflow.python.data.ops import batch_op, dataset_ops, debug_mode, repeat
 
 from fastgen import _native
 from fastgen._arguments import Arguments
+from fastgen._device import ToDevice
 from fastgen._fork import guard_forks
 from fastgen._shim import ops
 from fastgen._signature import Signature
 
-__all__ = ["SourceDataset"]
+__all__ = ["OnDemandDataset", "SourceDataset"]
 
 
-class SourceDataset(dataset_ops.DatasetSource):  # type: ignore[misc]
+class SourceDataset(ToDevice, dataset_ops.DatasetSource):  # type: ignore[misc]
     """A `tf.data.Dataset` of the elements that a Python source yields."""
 
     def __init__(
@@ -52,7 +53,20 @@ class SourceDataset(dataset_ops.DatasetSource):  # type: ignore[misc]
         return _fuse(self, super().batch(*args, **kwargs), 1)
 
 
-class _RepeatedDataset(repeat_op._RepeatDataset):  # type: ignore[misc]
+class OnDemandDataset(ToDevice, dataset_ops._OptionsDataset):  # type: ignore[misc]
+    """A source that makes an element only when it is asked for one.
+
+    TensorFlow would append a prefetch of its own, and that asks for more than the user does.
+    """
+
+    def __init__(self, source: SourceDataset) -> None:
+        """As `source.with_options()`."""
+        options = tf.data.Options()
+        options.experimental_optimization.inject_prefetch = False
+        super().__init__(source, options)
+
+
+class _RepeatedDataset(ToDevice, repeat_op._RepeatDataset):  # type: ignore[misc]
     """TensorFlow's repetition of a source, which knows how to be batched."""
 
     def batch(self, *args: Any, **kwargs: Any) -> tf.data.Dataset:
@@ -60,7 +74,7 @@ class _RepeatedDataset(repeat_op._RepeatDataset):  # type: ignore[misc]
         return _fuse(self, super().batch(*args, **kwargs), self._count)
 
 
-class _BatchedDataset(dataset_ops.UnaryDataset):  # type: ignore[misc]
+class _BatchedDataset(ToDevice, dataset_ops.UnaryDataset):  # type: ignore[misc]
     """Batches that the source's producer collates."""
 
     def __init__(self, elements: tf.data.Dataset, stock: tf.data.Dataset, passes: Any) -> None:

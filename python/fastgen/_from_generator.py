@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from fastgen._arguments import Arguments
-from fastgen._dataset import SourceDataset
+from fastgen._dataset import OnDemandDataset, SourceDataset
 from fastgen._signature import Signature, make_signature
 from fastgen._source import make_source
 
@@ -38,6 +38,7 @@ def from_generator(
     cardinality: int | None = None,
     strict: bool = False,
     in_place: bool = False,
+    pinned: bool | None = None,
 ) -> tf.data.Dataset:
     """A dataset of the elements that a Python callable generates.
 
@@ -98,6 +99,10 @@ def from_generator(
         A component of which the signature leaves the shape open, or a string, has None in its
         place; yield a value there, as ever, or wherever else that is easier. Once yielded, a slot
         is read-only.
+      pinned: Whether elements lie in memory that a GPU reads by itself, which lets the copy to it
+        overlap with its work. None: where TensorFlow has a GPU. True: likewise, with a warning
+        where it has none. False: never. There is a limit to such memory
+        (`fastgen.set_pinned_memory_limit`); what finds no room lies elsewhere.
 
     Returns:
       A `tf.data.Dataset`.
@@ -133,16 +138,10 @@ def from_generator(
         buffer_bytes=read_ahead_bytes,
         cardinality=declared,
         in_place=in_place,
+        pinned=_check_pinned(pinned),
     )
-    dataset: tf.data.Dataset = SourceDataset(
-        source, arguments, signature, cardinality=declared, name=name
-    )
-    if read_ahead == 0:
-        # TensorFlow would append a prefetch of its own, and that asks for more than the user does.
-        options = tf.data.Options()
-        options.experimental_optimization.inject_prefetch = False
-        dataset = dataset.with_options(options)
-    return dataset
+    dataset = SourceDataset(source, arguments, signature, cardinality=declared, name=name)
+    return OnDemandDataset(dataset) if read_ahead == 0 else dataset
 
 
 def _check_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -185,6 +184,12 @@ def _has_slot(spec: Any) -> bool:
             and spec.dtype not in (tf.string, tf.variant, tf.resource)
         )
     )
+
+
+def _check_pinned(pinned: bool | None) -> bool | None:
+    if pinned is not None and not isinstance(pinned, bool):
+        raise TypeError(f"`pinned` must be True, False or None, got {pinned!r:.200}.")
+    return pinned
 
 
 def _check_buffer_size(buffer_size: int) -> int:

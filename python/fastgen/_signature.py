@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.data.util import nest, structure
 
-__all__ = ["Signature", "make_signature"]
+__all__ = ["Signature", "component_paths", "make_signature"]
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ def _analyse(spec: Any, *, strict: bool) -> Signature:
         types = nest.pack_sequence_as(spec, [leaf.dtype for leaf in flat])
     leaf_numbers = iter(range(len(flat)))
     packing = _describe_packing(spec, leaf_numbers.__next__)
-    paths: list[str] = []
-    _collect_paths(spec, "", paths)
+    paths = component_paths(spec)
     if types is None:
         # The native side sees what the composite components are made of.
         flat = structure.get_flat_tensor_specs(spec)
@@ -152,6 +151,13 @@ def _describe_packing(spec: Any, next_leaf: Callable[[], int]) -> Any:
     else:
         return None
     return None if None in children else node
+
+
+def component_paths(spec: Any) -> list[str]:
+    """Each component's way from the element, in the order of `nest.flatten`."""
+    paths: list[str] = []
+    _collect_paths(spec, "", paths)
+    return paths
 
 
 def _collect_paths(spec: Any, path: str, paths: list[str]) -> None:

@@ -38,6 +38,7 @@ def make_source(
     buffer_bytes: int | None,
     cardinality: int,
     in_place: bool,
+    pinned: bool | None,
 ) -> _native.Source:
     """Registers a source; it lives as long as the returned object or any dataset that was made of it."""
     log = ExceptionLog(_describe(generator))
@@ -69,6 +70,7 @@ def make_source(
         buffer_bytes=buffer_bytes,
         cardinality=cardinality,
         in_place=in_place,
+        pinned=pinned,
     )
 
 

@@ -61,6 +61,7 @@ class Root {
   }
 
   MemoryState Read() const { return ReadMemoryState(path_.c_str()); }
+  std::uint64_t ReadLimit() const { return ReadMemoryLimit(path_.c_str()); }
 
  private:
   std::string path_;
@@ -134,6 +135,17 @@ TEST(MemoryState, AContainerSeesItsOwnGroupAtTheMount) {
   root.WriteGroup("", std::to_string(100 * kMegabyte), 99 * kMegabyte);
   EXPECT_EQ(root.Read().available, kMegabyte);
   EXPECT_TRUE(root.Read().scarce());
+}
+
+TEST(MemoryLimit, IsTheSmallestHoweverMuchOfItIsLeft) {
+  const Root root;
+  EXPECT_EQ(root.ReadLimit(), 0u);
+  root.WriteMachine(64 * 1024, 1024);
+  EXPECT_EQ(root.ReadLimit(), 64 * kMegabyte);
+  root.Write("/proc/self/cgroup", "0::/outer/inner\n");
+  root.WriteGroup("/outer", std::to_string(16 * kMegabyte), 0);
+  root.WriteGroup("/outer/inner", "max", 15 * kMegabyte);
+  EXPECT_EQ(root.ReadLimit(), 16 * kMegabyte);
 }
 
 TEST(MemoryState, FilePagesOfAGroupAreAvailable) {

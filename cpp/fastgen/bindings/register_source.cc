@@ -93,7 +93,7 @@ std::shared_ptr<PythonSource> MakeSource(const std::string& key, const py::objec
                                          const py::object& describe, const py::object& abandon, const py::object& context,
                                          const py::object& structure, const py::list& leaves, const std::string& rules,
                                          std::int64_t buffer_size, std::optional<std::size_t> buffer_bytes,
-                                         std::int64_t cardinality, bool in_place) {
+                                         std::int64_t cardinality, bool in_place, std::optional<bool> pinned) {
   if (!PyContext_CheckExact(context.ptr())) throw py::type_error("fastgen: expected a contextvars.Context");
   signals::Watch();  // from now on the user may wait for it
   References references;
@@ -107,7 +107,9 @@ std::shared_ptr<PythonSource> MakeSource(const std::string& key, const py::objec
   for (const py::handle leaf : leaves) parsed_leaves.push_back(ParseLeaf(leaf, references));
   Converter converter(ParseStructure(structure, references), std::move(parsed_leaves), ParseRules(rules));
   const ReadAhead read_ahead{buffer_size, buffer_bytes.value_or(ReadAhead::kNoByteLimit)};
-  PythonSource::Options options{key, read_ahead, cardinality, in_place};
+  PythonSource::Options options{key, read_ahead, cardinality, in_place,
+                                Pinned::kWherePossible};
+  if (pinned.has_value()) options.pinned = *pinned ? Pinned::kWanted : Pinned::kNever;
   auto source =
       std::make_shared<PythonSource>(std::move(options), functions, std::move(converter), references.Take());
   if (!SourceRegistry::Global().Add(source)) throw py::value_error("fastgen: a source named " + key + " exists already");
@@ -121,7 +123,7 @@ void register_source(py::module_& module) {
                                                            "What the user handed over, ready to be read by producers.")
       .def(py::init(&MakeSource), py::kw_only(), py::arg("key"), py::arg("open"), py::arg("prepare"), py::arg("describe"),
            py::arg("abandon"), py::arg("context"), py::arg("structure"), py::arg("leaves"), py::arg("rules"),
-           py::arg("buffer_size"), py::arg("buffer_bytes"), py::arg("cardinality"), py::arg("in_place"))
+           py::arg("buffer_size"), py::arg("buffer_bytes"), py::arg("cardinality"), py::arg("in_place"), py::arg("pinned"))
       .def_property_readonly("key", [](const PythonSource& source) { return source.key(); },
                              "The name under which the dataset op finds this source.");
   module.def(

@@ -18,6 +18,8 @@ class Block {
 
   std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }
+  /// Whether a device can read the bytes by itself: the system does not move them.
+  bool pinned() const { return pinned_; }
 
   void Ref() { references_.fetch_add(1, std::memory_order_relaxed); }
   void Unref() {
@@ -27,7 +29,7 @@ class Block {
   }
 
  protected:
-  Block(std::byte* data, std::size_t size) : data_(data), size_(size) {}
+  Block(std::byte* data, std::size_t size, bool pinned = false) : data_(data), size_(size), pinned_(pinned) {}
   virtual ~Block() = default;
 
   /// Gives the memory back, and this object with it.
@@ -44,6 +46,7 @@ class Block {
 
  private:
   std::atomic<std::uint32_t> references_{1};
+  const bool pinned_;
 };
 
 /// Owns one reference to a Block.

@@ -60,8 +60,14 @@ struct Text {
   }
 };
 
-void KeepTheTighter(MemoryState* tightest, const MemoryState& state) {
-  if (state.limit > 0 && (tightest->limit == 0 || state.share() < tightest->share())) *tightest = state;
+/// Picks one of two that are known.
+using Choice = bool (*)(const MemoryState& state, const MemoryState& best);
+
+bool IsTighter(const MemoryState& state, const MemoryState& best) { return state.share() < best.share(); }
+bool IsSmaller(const MemoryState& state, const MemoryState& best) { return state.limit < best.limit; }
+
+void Keep(Choice better, MemoryState* best, const MemoryState& state) {
+  if (state.limit > 0 && (best->limit == 0 || better(state, *best))) *best = state;
 }
 
 MemoryState Machine(const char* root) {
@@ -109,16 +115,16 @@ MemoryState Group(const char* folder, const Names& names) {
 
 /// The groups that a process is in, from the innermost outwards: each may set a limit. Inside a container the path may be one of
 /// the world outside; then the folders that it names are missing, and the outermost is the container's own.
-MemoryState Groups(const char* root, const Names& names, const char* path, std::size_t path_length) {
+MemoryState Groups(Choice better, const char* root, const Names& names, const char* path, std::size_t path_length) {
   char folder[PATH_MAX];
   const std::size_t mount_length = std::strlen(root) + std::strlen(names.mount);
   std::size_t length = mount_length + path_length;
   if (length >= sizeof(folder)) return {};
   std::snprintf(folder, sizeof(folder), "%s%s%.*s", root, names.mount, static_cast<int>(path_length), path);
-  MemoryState tightest;
+  MemoryState best;
   for (;;) {
-    KeepTheTighter(&tightest, Group(folder, names));
-    if (length <= mount_length) return tightest;
+    Keep(better, &best, Group(folder, names));
+    if (length <= mount_length) return best;
     while (length > mount_length && folder[--length] != '/') {
     }
     folder[length] = '\0';
@@ -145,6 +151,24 @@ std::int64_t Now() {
 
 MemoryState ReadSystem() { return ReadMemoryState(); }
 
+MemoryState ReadAll(Choice better, const char* root) {
+  MemoryState best = Machine(root);
+  char path[PATH_MAX];
+  std::snprintf(path, sizeof(path), "%s/proc/self/cgroup", root);
+  Text text;
+  if (!text.Read(path)) return best;
+  for (const char* line = text.data; line != nullptr && *line != '\0'; line = Text::NextLine(line)) {
+    const char* controllers = std::strchr(line, ':');
+    const char* end = controllers == nullptr ? nullptr : std::strchr(controllers + 1, ':');
+    if (end == nullptr) break;
+    const bool unified = end == controllers + 1;  // "0::/path"
+    if (!unified && !NamesMemory(controllers + 1, end)) continue;
+    const std::size_t length = std::strcspn(end + 1, "\n");
+    Keep(better, &best, Groups(better, root, unified ? kVersion2 : kVersion1, end + 1, length));
+  }
+  return best;
+}
+
 // Relaxed throughout: an answer orders nothing, and who reads an old one is right a moment later. The exchange of `next_sample`
 // lets one thread of several read the files; its partners are the loads before it, in the other threads.
 std::atomic<MemoryState (*)()> memory_reader{&ReadSystem};
@@ -153,23 +177,9 @@ std::atomic<bool> last_seen{false};
 
 }  // namespace
 
-MemoryState ReadMemoryState(const char* root) {
-  MemoryState tightest = Machine(root);
-  char path[PATH_MAX];
-  std::snprintf(path, sizeof(path), "%s/proc/self/cgroup", root);
-  Text text;
-  if (!text.Read(path)) return tightest;
-  for (const char* line = text.data; line != nullptr && *line != '\0'; line = Text::NextLine(line)) {
-    const char* controllers = std::strchr(line, ':');
-    const char* end = controllers == nullptr ? nullptr : std::strchr(controllers + 1, ':');
-    if (end == nullptr) break;
-    const bool unified = end == controllers + 1;  // "0::/path"
-    if (!unified && !NamesMemory(controllers + 1, end)) continue;
-    const std::size_t length = std::strcspn(end + 1, "\n");
-    KeepTheTighter(&tightest, Groups(root, unified ? kVersion2 : kVersion1, end + 1, length));
-  }
-  return tightest;
-}
+MemoryState ReadMemoryState(const char* root) { return ReadAll(&IsTighter, root); }
+
+std::uint64_t ReadMemoryLimit(const char* root) { return ReadAll(&IsSmaller, root).limit; }
 
 bool UnderMemoryPressure() {
   const std::int64_t now = Now();

@@ -22,6 +22,10 @@ struct MemoryState {
 /// nothing and never fails: what cannot be read sets no limit.
 MemoryState ReadMemoryState(const char* root = "");
 
+/// How many bytes this process may use at most: the machine's memory, or the smallest limit of a control group around it. 0 where
+/// nothing is known. As ReadMemoryState() otherwise.
+std::uint64_t ReadMemoryLimit(const char* root = "");
+
 /// Whether memory is scarce. From any thread; costs a look at the clock, and each tenth of a second one of those who ask reads the
 /// files.
 bool UnderMemoryPressure();

@@ -1,9 +1,5 @@
 #include "fastgen/core/slab_pool.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <cstdlib>
 #include <memory>
 #include <new>
 
@@ -12,21 +8,8 @@
 namespace fastgen {
 namespace {
 
-/// From here on a slab starts on a page, so that its pages hold nothing else.
-constexpr std::size_t kPage = 4096;
-constexpr std::size_t kPageAlignedFrom = 16 * kPage;
-
-/// From here on a slab is made of huge pages, where the system has them: a fault for every 2 MB instead of every 4 KB when it is
-/// first written, and fewer misses of the TLB ever after. It starts on one, so that it has no part of another's.
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr std::size_t kHugePagesFrom = 2 * kHugePage;
-
-/// Room for the read-ahead of a source (64 MiB) and as much again in the consumer's hands.
-constexpr std::size_t kDefaultBudget = std::size_t{128} << 20;
-
-struct Free {
-  void operator()(std::byte* data) const { std::free(data); }
-};
+/// From here on a slab is so large that a look at the system's memory costs nothing beside it.
+constexpr std::size_t kLargeSlab = std::size_t{64} << 10;
 
 int FloorLog2(std::size_t n) { return 63 - __builtin_clzll(n); }
 
@@ -35,10 +18,12 @@ int FloorLog2(std::size_t n) { return 63 - __builtin_clzll(n); }
 /// The object lies apart from its bytes: bytes that a tensor writes past its end must not reach a free list.
 class SlabPool::Slab final : public Block {
  public:
-  Slab(SlabPool* pool, int shelf, std::byte* data, std::size_t size) : Block(data, size), pool_(pool), shelf_(shelf) {}
-  ~Slab() override { std::free(data_); }
+  Slab(SlabPool* pool, int shelf, std::byte* data, std::size_t size, bool pinned)
+      : Block(data, size, pinned), pool_(pool), shelf_(shelf), bytes_(shelf >= 0 ? BytesOf(shelf) : size) {}
 
   int shelf() const { return shelf_; }
+  /// What the allocator gave.
+  std::size_t bytes() const { return bytes_; }
   void Reuse(std::size_t size) { Reset(size); }
 
   Slab* next = nullptr;  // guarded by the shelf's mutex
@@ -48,6 +33,7 @@ class SlabPool::Slab final : public Block {
 
   SlabPool* const pool_;
   const int shelf_;
+  const std::size_t bytes_;
 };
 
 SlabPool& SlabPool::Global() {
@@ -80,6 +66,12 @@ std::size_t SlabPool::RoundUp(std::size_t bytes) {
 }
 
 BlockRef SlabPool::Get(std::size_t bytes) {
+  BlockRef slab = TryGet(bytes);
+  if (!slab) throw std::bad_alloc();
+  return slab;
+}
+
+BlockRef SlabPool::TryGet(std::size_t bytes) {
   const int shelf = ShelfOf(bytes);
   if (shelf >= 0) {
     Shelf& place = shelves_[static_cast<std::size_t>(shelf)];
@@ -95,18 +87,16 @@ BlockRef SlabPool::Get(std::size_t bytes) {
   }
   // A slab that has to be made is costly anyway, and the moment at which memory grows.
   if (UnderMemoryPressure()) FreeAll();
+  // What the slab can hold, not what is asked for now: whoever gets it next may fill it.
   const std::size_t wanted = shelf >= 0 ? BytesOf(shelf) : bytes;
-  // By what the slab can hold, not by what is asked for now: whoever gets it next may fill it.
-  const std::size_t alignment = wanted >= kHugePagesFrom ? kHugePage : wanted >= kPageAlignedFrom ? kPage : kSlabAlignment;
-  // aligned_alloc wants a multiple of the alignment; the addition must not wrap for absurd sizes.
-  if (wanted > SIZE_MAX - alignment) throw std::bad_alloc();
-  std::unique_ptr<std::byte, Free> data(
-      static_cast<std::byte*>(std::aligned_alloc(alignment, (wanted + alignment - 1) / alignment * alignment)));
-  if (data == nullptr) throw std::bad_alloc();
-  // Advice: where it is not taken, nothing is lost.
-  if (alignment == kHugePage) madvise(data.get(), wanted / kHugePage * kHugePage, MADV_HUGEPAGE);
-  BlockRef slab(new Slab(this, shelf, data.get(), bytes));
-  data.release();  // the slab's by now
+  void* data = allocator_.Allocate(wanted);
+  // What is kept is of other sizes, or somebody has just brought it back.
+  while (data == nullptr && Displace(nullptr)) data = allocator_.Allocate(wanted);
+  if (data == nullptr) return BlockRef();
+  const auto free = [this, wanted](void* memory) { allocator_.Free(memory, wanted); };
+  std::unique_ptr<void, decltype(free)> owned(data, free);
+  BlockRef slab(new Slab(this, shelf, static_cast<std::byte*>(data), bytes, allocator_.pinned()));
+  owned.release();  // the slab's by now
   fresh_slabs_.fetch_add(1, std::memory_order_relaxed);
   return slab;
 }
@@ -115,7 +105,7 @@ void SlabPool::Put(Slab* slab) {
   const int shelf = slab->shelf();
   const std::size_t bytes = shelf >= 0 ? BytesOf(shelf) : 0;
   // Small slabs come by the million; for them, what somebody else has seen is enough.
-  const bool scarce = bytes >= kPageAlignedFrom ? UnderMemoryPressure() : MemoryPressureLastSeen();
+  const bool scarce = bytes >= kLargeSlab ? UnderMemoryPressure() : MemoryPressureLastSeen();
   if (scarce) {
     FreeAll();
     return GiveUp(slab);
@@ -123,9 +113,9 @@ void SlabPool::Put(Slab* slab) {
   if (shelf >= 0 && bytes <= budget()) {
     do {
       if (Keep(slab)) return;
-    } while (Displace(shelves_[static_cast<std::size_t>(shelf)]));
+    } while (Displace(&shelves_[static_cast<std::size_t>(shelf)]));
   }
-  delete slab;
+  Delete(slab);
 }
 
 bool SlabPool::Keep(Slab* slab) {
@@ -147,12 +137,12 @@ bool SlabPool::Keep(Slab* slab) {
   return false;
 }
 
-bool SlabPool::Displace(const Shelf& not_from) {
+bool SlabPool::Displace(const Shelf* not_from) {
   int oldest = -1;
   std::uint64_t oldest_use = 0;
   for (int shelf = 0; shelf < kShelves; ++shelf) {
     const Shelf& place = shelves_[static_cast<std::size_t>(shelf)];
-    if (&place == &not_from || place.empty.load(std::memory_order_relaxed)) continue;
+    if (&place == not_from || place.empty.load(std::memory_order_relaxed)) continue;
     const std::uint64_t used = place.last_used.load(std::memory_order_relaxed);
     if (oldest >= 0 && used >= oldest_use) continue;
     oldest = shelf;
@@ -169,7 +159,7 @@ bool SlabPool::Displace(const Shelf& not_from) {
     place.empty.store(place.free_list == nullptr, std::memory_order_relaxed);
     free_bytes_.fetch_sub(BytesOf(oldest), std::memory_order_relaxed);
   }
-  delete slab;  // giving pages back takes its time: not under the lock
+  Delete(slab);  // giving pages back takes its time: not under the lock
   return true;
 }
 
@@ -199,13 +189,12 @@ void SlabPool::FreeAll() {
 }
 
 void SlabPool::GiveUp(Slab* slab) {
-  // The allocator may keep for itself what it is given back. Whole pages are returned to the system first: they are what the pool
-  // was too large for. Their size is the kernel's, which would round up, over what is not ours.
-  static const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-  const std::size_t bytes = slab->shelf() >= 0 ? BytesOf(slab->shelf()) : 0;
-  if (bytes >= kPageAlignedFrom && reinterpret_cast<std::uintptr_t>(slab->data()) % page == 0) {
-    ::madvise(slab->data(), bytes / page * page, MADV_DONTNEED);
-  }
+  allocator_.GiveUp(slab->data(), slab->bytes());
+  delete slab;
+}
+
+void SlabPool::Delete(Slab* slab) {
+  allocator_.Free(slab->data(), slab->bytes());
   delete slab;
 }
 

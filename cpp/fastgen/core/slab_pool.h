@@ -13,27 +13,33 @@
 #include <mutex>
 
 #include "fastgen/core/block.h"
+#include "fastgen/core/slab_allocator.h"
+#include "fastgen/core/slabs.h"
+#include "fastgen/core/system_memory.h"
 
 namespace fastgen {
 
-/// What TensorFlow and AVX-512 ask of a tensor's buffer.
-inline constexpr std::size_t kSlabAlignment = 64;
-
 /// All methods may be called from any thread and never wait for a tensor to be freed: a pool that has nothing to recycle
 /// allocates. A pool must outlive its slabs; the one that streams share, Global(), is never destroyed.
-class SlabPool {
+class SlabPool final : public Slabs {
  public:
+  /// Room for the read-ahead of a source (64 MiB) and as much again in the consumer's hands.
+  static constexpr std::size_t kDefaultBudget = std::size_t{128} << 20;
+
   /// Keeps at most `budget_bytes` of free memory for reuse. What comes back beyond that displaces slabs of the size that has
   /// been used least recently; so a program that has changed its sizes recycles the new ones.
-  explicit SlabPool(std::size_t budget_bytes) : budget_(budget_bytes) {}
-  ~SlabPool();
+  explicit SlabPool(std::size_t budget_bytes, SlabAllocator& allocator = SystemMemory::Global())
+      : allocator_(allocator), budget_(budget_bytes) {}
+  ~SlabPool() override;
   SlabPool(const SlabPool&) = delete;
   SlabPool& operator=(const SlabPool&) = delete;
 
   static SlabPool& Global();
 
-  /// A slab of at least `bytes` bytes whose contents are unspecified. Throws std::bad_alloc when memory has run out.
-  BlockRef Get(std::size_t bytes);
+  BlockRef Get(std::size_t bytes) override;
+  /// The same, but null when the allocator has nothing left, even after all that is kept for reuse has been given back to it. Throws
+  /// std::bad_alloc only where there is no memory for the pool's own few bytes.
+  BlockRef TryGet(std::size_t bytes);
 
   /// Bytes kept for reuse now.
   std::size_t free_bytes() const { return free_bytes_.load(std::memory_order_relaxed); }
@@ -70,11 +76,13 @@ class SlabPool {
   static std::size_t BytesOf(int shelf);
   void Put(Slab* slab);
   bool Keep(Slab* slab);
-  bool Displace(const Shelf& not_from);
+  bool Displace(const Shelf* not_from);
   void FreeDownTo(std::size_t bytes);
   void FreeAll();
-  static void GiveUp(Slab* slab);
+  void GiveUp(Slab* slab);
+  void Delete(Slab* slab);
 
+  SlabAllocator& allocator_;
   std::atomic<std::size_t> budget_;
   std::atomic<std::size_t> free_bytes_{0};
   std::atomic<std::uint64_t> fresh_slabs_{0};

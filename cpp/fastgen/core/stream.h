@@ -13,12 +13,14 @@
 
 #include "fastgen/core/counters.h"
 #include "fastgen/core/frame.h"
+#include "fastgen/core/slab_allocator.h"
 #include "fastgen/core/status.h"
 
 namespace fastgen {
 
-/// Raise when anything changes that both libraries see: this file, frame.h, block.h, status.h, counters.h.
-inline constexpr std::uint64_t kStreamInterfaceVersion = 2;
+/// Raise when anything changes that both libraries see: this file, frame.h, block.h, slab_allocator.h, status.h,
+/// counters.h.
+inline constexpr std::uint64_t kStreamInterfaceVersion = 3;
 
 /// Lets another thread end a wait in Stream::Next().
 class CancellationToken {
@@ -70,6 +72,8 @@ struct Delivery {
   /// How often the source is called, one pass after the other; -1 for ever, or until a pass has no element. A batch may hold
   /// elements of several passes.
   std::int64_t passes = 1;
+  /// Memory that the program's devices can read by themselves; null where there is none.
+  SlabAllocator* pinned_memory = nullptr;
 };
 
 /// What the user handed over; lives as long as anything holds it. All methods may be called from any thread.

@@ -49,8 +49,8 @@ PyObject* MakeView(PyArray_Descr* descr, int rank, const npy_intp* lengths, std:
 
 }  // namespace
 
-Batch::Batch(const std::vector<Leaf>& leaves, std::int64_t size, bool stacked, CopyBoard* copy_board)
-    : leaves_(leaves), size_(size), stacked_(stacked), columns_(leaves.size()), copy_board_(copy_board) {}
+Batch::Batch(const std::vector<Leaf>& leaves, std::int64_t size, bool stacked, CopyBoard* copy_board, Slabs& slabs)
+    : leaves_(leaves), size_(size), stacked_(stacked), columns_(leaves.size()), copy_board_(copy_board), slabs_(slabs) {}
 
 Batch::~Batch() {
   scratch_.Clear();
@@ -138,7 +138,7 @@ void Batch::Reserve(Column& column, std::int64_t rows) {
   rows = std::min(rows, size_);
   std::size_t bytes = 0;
   if (__builtin_mul_overflow(static_cast<std::size_t>(rows), column.row_bytes, &bytes)) throw std::bad_alloc();
-  BlockRef larger = SlabPool::Global().Get(std::max<std::size_t>(bytes, 1));
+  BlockRef larger = slabs_.Get(std::max<std::size_t>(bytes, 1));
   if (column.slab) {
     std::memcpy(larger->data(), column.base, static_cast<std::size_t>(rows_) * column.row_bytes);
   }

@@ -13,6 +13,7 @@
 #include "fastgen/core/block.h"
 #include "fastgen/core/copy_board.h"
 #include "fastgen/core/frame.h"
+#include "fastgen/core/slabs.h"
 #include "fastgen/core/status.h"
 #include "fastgen/core/streaming_copy.h"
 #include "fastgen/python/array_copy.h"
@@ -36,8 +37,8 @@ namespace fastgen {
 class Batch {
  public:
   /// `leaves` must outlive the batch. `stacked`: along a new first axis; a batch of one element may go without.
-  /// `copy_board`: where large copies may be put up. It must outlive the batch too.
-  Batch(const std::vector<Leaf>& leaves, std::int64_t size, bool stacked, CopyBoard* copy_board);
+  /// `copy_board`: where large copies may be put up; `slabs`: where the memory comes from. They must outlive the batch too.
+  Batch(const std::vector<Leaf>& leaves, std::int64_t size, bool stacked, CopyBoard* copy_board, Slabs& slabs);
   ~Batch();
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
@@ -149,6 +150,7 @@ class Batch {
   const bool stacked_;
   std::vector<Column> columns_;
   CopyBoard* const copy_board_;
+  Slabs& slabs_;
   // Owned: what offer number i, modulo the size, reads from. Offers may be finished before their arrays are dropped: at most all
   // but one, when the next is put up.
   std::array<PyObject*, 2 * CopyBoard::kMostOffers> copied_later_{};

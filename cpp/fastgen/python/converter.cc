@@ -307,12 +307,12 @@ bool Converter::ConvertPreparedComponent(std::size_t index, PyObject* value, boo
   return spec.dtype == DType::kString ? ConvertArrayOfStrings(spec, index, array, row) : ConvertArray(index, array, ours, row);
 }
 
-bool Converter::FillFromPrepared(PyObject* sequence, Frame* frame) const {
+bool Converter::FillFromPrepared(PyObject* sequence, Frame* frame, Slabs& slabs) const {
   if (!PyList_CheckExact(sequence) || static_cast<std::size_t>(PyList_GET_SIZE(sequence)) != leaves_.size()) {
     PyErr_SetString(PyExc_SystemError, "fastgen: a prepared element must be a list of one value for each component");
     return false;
   }
-  ElementRow row(frame);
+  ElementRow row(frame, slabs);
   bool filled = true;
   for (std::size_t i = 0; i < leaves_.size(); ++i) {
     PyObject* value = PyList_GET_ITEM(sequence, static_cast<Py_ssize_t>(i));
@@ -340,8 +340,8 @@ bool Converter::FillFromPrepared(PyObject* sequence, Frame* frame) const {
 template bool Converter::TryConvert(PyObject*, Batch&) const;
 template bool Converter::ConvertPrepared(PyObject*, Batch&) const;
 
-bool Converter::TryConvert(PyObject* element, Frame* frame) const {
-  ElementRow row(frame);
+bool Converter::TryConvert(PyObject* element, Frame* frame, Slabs& slabs) const {
+  ElementRow row(frame, slabs);
   if (!TryConvert(element, row)) {
     frame->Clear();
     return false;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "fastgen/core/frame.h"
+#include "fastgen/core/slabs.h"
 #include "fastgen/python/python_api.h"
 #include "fastgen/python/structure.h"
 
@@ -44,12 +45,12 @@ class Converter {
   template <typename Row>
   bool ConvertPrepared(PyObject* sequence, Row& row) const;
 
-  /// As the first, into a frame of its own, which is empty where it declines.
-  bool TryConvert(PyObject* element, Frame* frame) const;
+  /// As the first, into a frame of its own, which is empty where it declines. Large components go to `slabs`.
+  bool TryConvert(PyObject* element, Frame* frame, Slabs& slabs) const;
 
   /// As ConvertPrepared(), into a frame of its own; a value may also be an int that is the address of a Block which holds a tensor
   /// of the shim's. Takes over those blocks. False with a Python exception set.
-  bool FillFromPrepared(PyObject* sequence, Frame* frame) const;
+  bool FillFromPrepared(PyObject* sequence, Frame* frame, Slabs& slabs) const;
 
  private:
   // `ours`: whether the one reference by which we hold a value is the only one, so that nobody can see or change it after us.

@@ -7,7 +7,7 @@
 #include <new>
 
 #include "fastgen/core/frame.h"
-#include "fastgen/core/slab_pool.h"
+#include "fastgen/core/slabs.h"
 #include "fastgen/python/array_copy.h"
 #include "fastgen/python/numpy_memory.h"
 #include "fastgen/python/strings.h"
@@ -19,7 +19,8 @@ namespace fastgen {
 /// GIL.
 class ElementRow {
  public:
-  explicit ElementRow(Frame* frame) : frame_(frame) {}
+  /// `slabs`: where room for large components comes from.
+  ElementRow(Frame* frame, Slabs& slabs) : frame_(frame), slabs_(slabs) {}
 
   /// Takes component `index` where that is one value of rank 0.
   template <typename T>
@@ -44,7 +45,7 @@ class ElementRow {
         out.storage = Component::Storage::kInline;
         return out.inline_bytes;
       }
-      out.SetBlock(Component::Storage::kBlock, SlabPool::Global().Get(bytes), bytes);
+      out.SetBlock(Component::Storage::kBlock, slabs_.Get(bytes), bytes);
       return out.held.data;
     } catch (const std::bad_alloc&) {
       // No C++ exception leaves this class: it would pass by the references that its callers have to drop.
@@ -96,6 +97,7 @@ class ElementRow {
   }
 
   Frame* const frame_;
+  Slabs& slabs_;
 };
 
 }  // namespace fastgen

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "fastgen/core/pinned_memory.h"
 #include "fastgen/core/slab_pool.h"
 #include "fastgen/python/gil.h"
 #include "fastgen/python/producer.h"
@@ -47,9 +48,11 @@ void BeforeFork() {
   state().mutex.lock();
   SourceRegistry::Global().Lock();
   SlabPool::Global().LockAll();
+  PinnedMemory::LockProcess();
 }
 
 void FreeLocksAfterFork() {
+  PinnedMemory::UnlockProcess();
   SlabPool::Global().UnlockAll();
   SourceRegistry::Global().Unlock();
   state().mutex.unlock();

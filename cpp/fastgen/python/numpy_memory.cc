@@ -4,8 +4,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <unordered_map>
 
-#include "fastgen/core/slab_pool.h"
+#include "fastgen/core/slab_allocator.h"
 #include "fastgen/python/array_copy.h"
 #include "fastgen/python/python_api.h"
 
@@ -34,9 +35,9 @@ constexpr std::size_t kLargest = PTRDIFF_MAX - kOffsetInSlab;
 
 Header* HeaderOf(void* bytes) { return static_cast<Header*>(bytes) - 1; }
 
-void* AllocateInSlab(std::size_t size) {
+void* AllocateInSlab(Slabs& slabs, std::size_t size) {
   try {
-    Block* slab = SlabPool::Global().Get(size + kOffsetInSlab).release();
+    Block* slab = slabs.Get(size + kOffsetInSlab).release();
     void* bytes = slab->data() + kOffsetInSlab;
     *HeaderOf(bytes) = {slab, size};
     return bytes;
@@ -52,11 +53,12 @@ void* Finish(void* memory, std::size_t size) {
   return header + 1;
 }
 
-// NumPy's four functions. They may be called without the GIL, so they touch no Python.
+// NumPy's four functions. They may be called without the GIL, so they touch no Python. The first argument of each is the Slabs that
+// the handler was made for.
 
-void* Allocate(void*, std::size_t size) {
+void* Allocate(void* self, std::size_t size) {
   if (size > kLargest) return nullptr;
-  if (size >= kSmallestInSlab) return AllocateInSlab(size);
+  if (size >= kSmallestInSlab) return AllocateInSlab(*static_cast<Slabs*>(self), size);
   return Finish(std::malloc(size + sizeof(Header)), size);
 }
 
@@ -90,26 +92,34 @@ void* Reallocate(void* self, void* bytes, std::size_t size) {
   return moved;
 }
 
-PyDataMem_Handler handler = {
-    "fastgen",
-    1,
-    {nullptr, &Allocate, &AllocateZeroed, &Reallocate, &Free},
-};
+/// The handler for these slabs: one for each kind of memory, never destroyed, because arrays refer to theirs. With the GIL.
+PyDataMem_Handler* HandlerOf(Slabs& slabs) {
+  static auto* handlers = new std::unordered_map<Slabs*, PyDataMem_Handler>;
+  const auto [entry, is_new] = handlers->try_emplace(&slabs);
+  if (is_new) entry->second = {"fastgen", 1, {&slabs, &Allocate, &AllocateZeroed, &Reallocate, &Free}};
+  return &entry->second;  // a map's entries stay where they are
+}
 
 }  // namespace
 
 Block* SlabOf(PyArrayObject* array) {
   const auto* const fields = reinterpret_cast<const PyArrayObject_fields*>(array);
   if (!OwnsMemoryAlone(array) || fields->mem_handler == nullptr) return nullptr;
-  if (PyCapsule_GetPointer(fields->mem_handler, "mem_handler") != &handler) {
-    PyErr_Clear();
-    return nullptr;
-  }
+  const auto* const handler = static_cast<PyDataMem_Handler*>(PyCapsule_GetPointer(fields->mem_handler, "mem_handler"));
+  if (handler == nullptr) PyErr_Clear();
+  if (handler == nullptr || handler->allocator.malloc != &Allocate) return nullptr;
   return HeaderOf(PyArray_DATA(array))->slab;
 }
 
-bool Install() {
-  PyObject* capsule = PyCapsule_New(&handler, "mem_handler", nullptr);
+bool Install(Slabs& slabs) {
+  PyDataMem_Handler* handler = nullptr;
+  try {
+    handler = HandlerOf(slabs);
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+    return false;
+  }
+  PyObject* capsule = PyCapsule_New(handler, "mem_handler", nullptr);
   if (capsule == nullptr) return false;
   PyObject* previous = PyDataMem_SetHandler(capsule);
   Py_DECREF(capsule);

@@ -7,17 +7,17 @@
 #define FASTGEN_PYTHON_NUMPY_MEMORY_H_
 
 #include "fastgen/core/block.h"
+#include "fastgen/core/slabs.h"
 #include "fastgen/python/python_api.h"
 
 namespace fastgen::numpy_memory {
 
-/// Installs the handler in the current context. Call with the GIL, inside of the context that the source runs in. False with a
-/// Python exception set.
-bool Install();
+/// Installs a handler in the current context that takes large arrays from `slabs`, which must live for ever: arrays may. Call with
+/// the GIL, inside of the context that the source runs in. False with a Python exception set.
+bool Install(Slabs& slabs);
 
-/// The slab in which an array lies from its beginning, if it owns its memory alone and that came from this handler; null
-/// otherwise. While somebody holds a reference to the slab, its bytes
-/// stay, whatever becomes of the array. Needs the GIL.
+/// The slab in which an array lies from its beginning, if it owns its memory alone and that came from such a handler; null
+/// otherwise. While somebody holds a reference to the slab, its bytes stay, whatever becomes of the array. Needs the GIL.
 Block* SlabOf(PyArrayObject* array);
 
 }  // namespace fastgen::numpy_memory

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "fastgen/core/slab_pool.h"
 #include "fastgen/python/gil.h"
 #include "fastgen/python/lifecycle.h"
 #include "fastgen/python/numpy_memory.h"
@@ -26,6 +27,11 @@ bool TakeStopIteration() {
   return true;
 }
 
+/// With the result of a PyErr_Warn function.
+void Warn(int result) {
+  if (result != 0) PyErr_WriteUnraisable(nullptr);  // warnings are errors in this program
+}
+
 /// How far the frames of this delivery may be ahead, where the user counts elements. A batch that is larger than the read-ahead
 /// is made on demand.
 ReadAhead InFrames(const ReadAhead& in_elements, const Delivery& delivery) {
@@ -38,17 +44,25 @@ ReadAhead InFrames(const ReadAhead& in_elements, const Delivery& delivery) {
   return in_frames;
 }
 
+/// Null where the source's frames lie in plain memory.
+PinnedMemory* FindPinnedMemory(const PythonSource::Options& options, const Delivery& delivery) {
+  if (options.pinned == Pinned::kNever || delivery.pinned_memory == nullptr) return nullptr;
+  return PinnedMemory::Connect(*delivery.pinned_memory);
+}
+
 }  // namespace
 
 Producer::Producer(std::shared_ptr<PythonSource> source, std::vector<Component> arguments, const Delivery& delivery)
     : source_(std::move(source)),
       arguments_(std::move(arguments)),
       delivery_(delivery),
+      pinned_memory_(FindPinnedMemory(source_->options(), delivery)),
+      slabs_(pinned_memory_ != nullptr ? static_cast<Slabs&>(*pinned_memory_) : SlabPool::Global()),
       channel_(source_->converter().num_components(), InFrames(source_->options().read_ahead, delivery)) {
   const bool stacked = delivery.batch_size > 0;
   if (!stacked && !source_->options().in_place) return;
   batch_ = std::make_unique<Batch>(source_->converter().leaves(), stacked ? delivery.batch_size : 1, stacked,
-                                   &channel_.copy_board());
+                                   &channel_.copy_board(), slabs_);
   if (channel_.on_demand()) rows_ahead_ = source_->options().read_ahead.frames;
 }
 
@@ -95,6 +109,7 @@ void Producer::Run(std::shared_ptr<Producer> self) {
 
 void Producer::RunWithGil() {
   turn_.Begin();
+  if (pinned_memory_ == nullptr && source_->options().pinned == Pinned::kWanted) WarnThatNothingIsPinned();
   const std::int64_t passes = delivery_.passes;
   for (std::int64_t pass = 0; passes < 0 || pass < passes; ++pass) {
     if (!RunPass()) break;
@@ -115,7 +130,7 @@ bool Producer::RunPass() {
     lasting_error_ = DescribeException(Origin::kCall);
     return false;
   }
-  if (!numpy_memory::Install()) {
+  if (!numpy_memory::Install(slabs_)) {
     lasting_error_ = DescribeException(Origin::kCall);
   } else if (OpenSource()) {
     opened = true;
@@ -148,6 +163,7 @@ bool Producer::OpenSource() {
 void Producer::PullAll() {
   while (!pass_is_over_ && WaitForTurn()) {
     Pull();
+    if (pinned_memory_ != nullptr && pinned_memory_->TakeFallback()) WarnOfFallback();
     if (turn_.IsOver()) {
       turn_.PassOn();
       lifecycle::DropTextsNow();
@@ -249,10 +265,10 @@ bool Producer::Fill(PyObject* element) {
 }
 
 bool Producer::FillFrame(PyObject* element, Frame* frame) {
-  if (source_->converter().TryConvert(element, frame)) return true;
+  if (source_->converter().TryConvert(element, frame, slabs_)) return true;
   PyObject* prepared = Prepare(element);
   if (prepared == nullptr) return false;
-  const bool filled = source_->converter().FillFromPrepared(prepared, frame);
+  const bool filled = source_->converter().FillFromPrepared(prepared, frame, slabs_);
   Py_DECREF(prepared);
   return filled;
 }
@@ -281,7 +297,7 @@ bool Producer::FillBatchFromPrepared(PyObject* element, PyObject* prepared) {
     batch_->Commit(element);
     return true;
   }
-  if (batch_->ragged() && converter.FillFromPrepared(prepared, batch_->Scratch())) {
+  if (batch_->ragged() && converter.FillFromPrepared(prepared, batch_->Scratch(), slabs_)) {
     batch_->CommitScratch(element);
     return true;
   }
@@ -312,12 +328,31 @@ PyObject* Producer::NextSlots() {
 }
 
 void Producer::WarnOfSharedSlots() {
-  const int warned = PyErr_WarnFormat(
+  Warn(PyErr_WarnFormat(
       PyExc_RuntimeWarning, 1,
       "The source %s kept another view of a slot's memory when it yielded the slot (a part of it, a reshaped form, a memoryview). "
       "It could still write there, so from now on its slots are copied. Delete such views before `yield` to write in place.",
-      source_->key().c_str());
-  if (warned != 0) PyErr_WriteUnraisable(nullptr);  // warnings are errors in this program
+      source_->key().c_str()));
+}
+
+void Producer::WarnThatNothingIsPinned() {
+  if (!source_->TakeReport()) return;
+  Warn(PyErr_WarnFormat(
+      PyExc_RuntimeWarning, 1,
+      "The source %s was made with pinned=True, but TensorFlow has no pinned memory in this process: it sees no GPU "
+      "(tf.config.list_physical_devices('GPU')), or was built without support for it. Elements lie in plain memory.",
+      source_->key().c_str()));
+}
+
+void Producer::WarnOfFallback() {
+  const PinnedMemory::Figures now = pinned_memory_->figures();
+  Warn(PyErr_WarnFormat(
+      PyExc_RuntimeWarning, 1,
+      "There is not enough pinned memory for the elements of the source %s: %zu bytes are taken, of at most %zu. What finds no room "
+      "lies in plain memory, from which copies to a GPU are slower and do not overlap with its work. Raise the limit with "
+      "fastgen.set_pinned_memory_limit(), and TensorFlow's own with TF_GPU_HOST_MEM_LIMIT_IN_MB; or let fewer elements wait: "
+      "buffer_size=, buffer_bytes=, prefetch().",
+      source_->key().c_str(), now.taken_bytes, now.limit_bytes));
 }
 
 PyObject* Producer::Prepare(PyObject* element) {

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "fastgen/core/channel.h"
+#include "fastgen/core/pinned_memory.h"
+#include "fastgen/core/slabs.h"
 #include "fastgen/core/status.h"
 #include "fastgen/core/stream.h"
 #include "fastgen/python/batch.h"
@@ -63,6 +65,8 @@ class Producer final : public std::enable_shared_from_this<Producer>, private Sl
   PyObject* Prepare(PyObject* element);
   PyObject* NextSlots() override;
   void WarnOfSharedSlots();
+  void WarnThatNothingIsPinned();
+  void WarnOfFallback();
   void EndPass();
   Frame* NextFrame();
   void PublishBatch();
@@ -74,6 +78,8 @@ class Producer final : public std::enable_shared_from_this<Producer>, private Sl
   const std::shared_ptr<PythonSource> source_;
   std::vector<Component> arguments_;
   const Delivery delivery_;
+  PinnedMemory* const pinned_memory_;  // null where `slabs_` are plain
+  Slabs& slabs_;
   Channel channel_;
   Status lasting_error_;
   std::atomic<unsigned long> thread_id_{0};

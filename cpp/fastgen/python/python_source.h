@@ -2,6 +2,7 @@
 #ifndef FASTGEN_PYTHON_PYTHON_SOURCE_H_
 #define FASTGEN_PYTHON_PYTHON_SOURCE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -24,6 +25,13 @@ enum class Origin : int {
   kElement = 2,  // an element that does not fit the signature
 };
 
+/// Whether elements lie where a device can read them by itself.
+enum class Pinned : int {
+  kNever = 0,
+  kWherePossible = 1,
+  kWanted = 2,  // as the one before, and the user is told where it is not possible
+};
+
 /// Immutable once made; its Python references are never handed to another owner. Made with the GIL; destroyed on any thread.
 class PythonSource final : public Source, public std::enable_shared_from_this<PythonSource> {
  public:
@@ -41,6 +49,7 @@ class PythonSource final : public Source, public std::enable_shared_from_this<Py
     ReadAhead read_ahead;
     std::int64_t cardinality = -2;  // tf.data's numbers: elements, or -1 infinite, -2 unknown
     bool in_place = false;          // the source is called with slots to write to
+    Pinned pinned = Pinned::kWherePossible;
   };
 
   /// `references`: everything that `functions` and `converter` borrow, owned from here on.
@@ -57,12 +66,15 @@ class PythonSource final : public Source, public std::enable_shared_from_this<Py
   const Options& options() const { return options_; }
   const Functions& functions() const { return functions_; }
   const Converter& converter() const { return converter_; }
+  /// True for the first to ask: what is true of the source is reported once, not for each of its streams.
+  bool TakeReport() const { return !reported_.exchange(true, std::memory_order_relaxed); }
 
  private:
   const Options options_;
   const Functions functions_;
   const Converter converter_;
   const std::vector<PyObject*> references_;
+  mutable std::atomic<bool> reported_{false};  // relaxed: orders nothing
 };
 
 /// Sources by key, without keeping them alive. Every method may be called from any thread.

@@ -27,6 +27,7 @@ using ::tensorflow::data::CardinalityOptions;
 using ::tensorflow::data::DatasetBase;
 using ::tensorflow::data::DatasetContext;
 using ::tensorflow::data::IteratorBase;
+using ::tensorflow::data::IteratorContext;
 using ::tensorflow::data::SerializationContext;
 
 constexpr char kStockOp[] = "BatchDatasetV2";
@@ -56,7 +57,9 @@ class BatchedDataset final : public DatasetBase {
   }
   ~BatchedDataset() override { input_->Unref(); }
 
-  std::unique_ptr<Stream> OpenStream(absl::Status* status) const { return source_->OpenStream(delivery_, status); }
+  std::unique_ptr<Stream> OpenStream(IteratorContext* ctx, absl::Status* status) const {
+    return source_->OpenStream(ctx, delivery_, status);
+  }
 
   std::unique_ptr<IteratorBase> MakeIteratorInternal(const std::string& prefix) const override {
     using Iterator = StreamIterator<BatchedDataset>;

@@ -5,6 +5,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "fastgen/tensorflow/device_memory.h"
 #include "fastgen/tensorflow/frame_to_tensor.h"
 #include "fastgen/tensorflow/read_ahead_mark.h"
 #include "fastgen/tensorflow/source_handle.h"
@@ -22,6 +23,7 @@ using ::tensorflow::Tensor;
 using ::tensorflow::data::DatasetBase;
 using ::tensorflow::data::DatasetContext;
 using ::tensorflow::data::IteratorBase;
+using ::tensorflow::data::IteratorContext;
 using ::tensorflow::data::IteratorStateReader;
 using ::tensorflow::data::IteratorStateWriter;
 using ::tensorflow::data::SerializationContext;
@@ -73,7 +75,8 @@ FastgenDataset::FastgenDataset(OpKernelContext* ctx, Tensor handle, std::shared_
       output_shapes_(std::move(output_shapes)),
       declared_cardinality_(cardinality) {}
 
-std::unique_ptr<Stream> FastgenDataset::OpenStream(const Delivery& delivery, absl::Status* status) const {
+std::unique_ptr<Stream> FastgenDataset::OpenStream(IteratorContext* ctx, Delivery delivery, absl::Status* status) const {
+  delivery.pinned_memory = FindPinnedMemory(ctx);
   std::vector<Component> arguments(args_.size(), Component{});
   try {
     for (std::size_t i = 0; i < args_.size() && status->ok(); ++i) *status = TensorToComponent(args_[i], &arguments[i]);

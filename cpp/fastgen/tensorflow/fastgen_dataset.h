@@ -23,9 +23,11 @@ class FastgenDataset final : public tensorflow::data::DatasetBase {
                  std::vector<tensorflow::Tensor> args, tensorflow::DataTypeVector output_types,
                  std::vector<tensorflow::PartialTensorShape> output_shapes, std::int64_t cardinality);
 
-  /// A new stream over the source; null with `*status` set when there is none to be had.
-  std::unique_ptr<Stream> OpenStream(const Delivery& delivery, absl::Status* status) const;
-  std::unique_ptr<Stream> OpenStream(absl::Status* status) const { return OpenStream(Delivery(), status); }
+  /// A new stream over the source, for an iterator of this context; null with `*status` set when there is none to be had.
+  std::unique_ptr<Stream> OpenStream(tensorflow::data::IteratorContext* ctx, Delivery delivery, absl::Status* status) const;
+  std::unique_ptr<Stream> OpenStream(tensorflow::data::IteratorContext* ctx, absl::Status* status) const {
+    return OpenStream(ctx, Delivery(), status);
+  }
 
   std::unique_ptr<tensorflow::data::IteratorBase> MakeIteratorInternal(const std::string& prefix) const override;
   const tensorflow::DataTypeVector& output_dtypes() const override { return output_types_; }

@@ -47,6 +47,10 @@ class BlockBuffer final : public tensorflow::TensorBuffer {
     description->set_requested_bytes(static_cast<std::int64_t>(size_));
     description->set_allocator_name("fastgen");
   }
+  /// TensorFlow copies from pinned memory to a GPU as it lies, and takes other host memory through a pinned buffer of its own.
+  tensorflow::AllocatorMemoryType GetMemoryType() const override {
+    return block_->pinned() ? tensorflow::AllocatorMemoryType::kHostPinned : tensorflow::AllocatorMemoryType::kHostPageable;
+  }
 
  private:
   const BlockRef block_;

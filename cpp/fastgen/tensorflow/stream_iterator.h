@@ -62,7 +62,7 @@ class CancellationScope {
   CancellationToken token_;
 };
 
-/// `Dataset` has OpenStream(): a new stream, or null with the status set.
+/// `Dataset` has OpenStream(): a new stream for a context, or null with the status set.
 template <typename Dataset>
 class StreamIterator final : public tensorflow::data::DatasetIterator<Dataset> {
   using Base = tensorflow::data::DatasetIterator<Dataset>;
@@ -81,7 +81,7 @@ class StreamIterator final : public tensorflow::data::DatasetIterator<Dataset> {
       TF_RETURN_IF_ERROR(TakeSplit(ctx, end_of_sequence));
       if (*end_of_sequence) return absl::OkStatus();
       absl::Status opened;
-      stream_ = this->dataset()->OpenStream(&opened);
+      stream_ = this->dataset()->OpenStream(ctx, &opened);
       TF_RETURN_IF_ERROR(opened);
     }
     if (Modelled(ctx) && elements_until_report_-- == 0) ReportBuffer();
