@@ -65,6 +65,10 @@ class OnDemandDataset(ToDevice, dataset_ops._OptionsDataset):  # type: ignore[mi
         options.experimental_optimization.inject_prefetch = False
         super().__init__(source, options)
 
+    def batch(self, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        """As `tf.data.Dataset.batch`."""
+        return _TheSame(super().batch(*args, **kwargs))
+
 
 class _RepeatedDataset(ToDevice, repeat_op._RepeatDataset):  # type: ignore[misc]
     """TensorFlow's repetition of a source, which knows how to be batched."""
@@ -96,8 +100,17 @@ class _BatchedDataset(ToDevice, dataset_ops.UnaryDataset):  # type: ignore[misc]
         return self._element_spec
 
 
+class _TheSame(ToDevice, dataset_ops.UnaryUnchangedStructureDataset):  # type: ignore[misc]
+    """A dataset of TensorFlow's, with what every dataset of fastgen's can do."""
+
+    def __init__(self, stock: tf.data.Dataset) -> None:
+        """Stands for `stock` itself: no further node."""
+        self._name = stock._name
+        super().__init__(stock, stock._variant_tensor)
+
+
 def _fuse(elements: tf.data.Dataset, stock: tf.data.Dataset, passes: Any) -> tf.data.Dataset:
-    """The fused form of a batch that TensorFlow has made, and checked; or that batch, where there is no such form.
+    """The fused form of a batch that TensorFlow has made, and checked; or that batch, where there is none.
 
     Components that NumPy has no form for are collated by TensorFlow, and in its debug mode nothing
     may be taken out of its hands.
@@ -105,7 +118,7 @@ def _fuse(elements: tf.data.Dataset, stock: tf.data.Dataset, passes: Any) -> tf.
     known = (batch_op._BatchDataset, batch_op._ParallelBatchDataset)
     specs = tf.nest.flatten(elements.element_spec)
     if debug_mode.DEBUG_MODE or type(stock) not in known or not all(map(_is_plain, specs)):
-        return stock
+        return _TheSame(stock)
     return _BatchedDataset(elements, stock, passes)
 
 
