@@ -1,0 +1,77 @@
+"""Tests of feeding a GPU: on a real one where there is one, and on a stand-in everywhere else.
+
+They run in a process of their own (`python -m pytest tests/gpu`), because TensorFlow's devices must be
+there before TensorFlow starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+import fastgen
+from stand_in_library import StandIn, build
+
+_HERE = Path(__file__).parent
+_stand_in: StandIn | None = None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Decides on what the tests run."""
+    others = [path for path in config.args if not Path(path.split("::")[0]).is_relative_to(_HERE)]
+    others = [p for p in others if not Path(p.split("::")[0]).resolve().is_relative_to(_HERE)]
+    if others:
+        raise pytest.UsageError("run tests/gpu on its own: its devices would change other tests")
+    config.addinivalue_line("markers", "gpu: only a real GPU can answer")
+    config.addinivalue_line("markers", "stand_in: asks the stand-in what it has seen")
+    global _stand_in
+    if not tf.config.list_physical_devices("GPU"):
+        _stand_in = StandIn(build(config.cache.mkdir("stand_in")))
+
+
+def pytest_report_header() -> str:
+    """Says on what the tests run."""
+    names = [
+        tf.config.experimental.get_device_details(device).get("device_name", "unknown")
+        for device in tf.config.list_physical_devices("GPU")
+    ]
+    return f"GPU: {', '.join(names)}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Reports what was not run, and why."""
+    for item in items:
+        if _stand_in is not None and item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no GPU in this machine: not run"))
+        if _stand_in is None and item.get_closest_marker("stand_in"):
+            item.add_marker(pytest.mark.skip(reason="needs the stand-in, and this GPU is real"))
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    """The stand-in, as it is when nothing has been set."""
+    assert _stand_in is not None, "mark the test with `stand_in`"
+    _stand_in.reset()
+    yield _stand_in
+    _stand_in.reset()
+
+
+@pytest.fixture(autouse=True)
+def late_copies() -> Iterator[None]:
+    """The stand-in reads later than it is told to, as a device does that has other work."""
+    if _stand_in is not None:
+        _stand_in.set_longest_delay(300)
+    yield
+    if _stand_in is not None:
+        _stand_in.reset()
+
+
+@pytest.fixture
+def pinned_limit() -> Iterator[int]:
+    """fastgen's limit, set back after the test."""
+    before = fastgen.pinned_memory_info().limit_bytes
+    yield before
+    fastgen.set_pinned_memory_limit(before)
