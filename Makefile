@@ -23,7 +23,7 @@ demo: $(ENV)/.installed $(ENV)/.demo  ## Trains a classifier on real photographs
 	$(BIN)/python examples/demo
 
 .PHONY: test
-test: system-packages test-cpp test-sanitizers lint test-python  ## Runs everything: C++ tests, sanitizers, pytest, linters, types
+test: system-packages test-cpp test-sanitizers lint test-gpu test-python  ## Runs everything: C++ tests, sanitizers, pytest, linters, types
 
 .PHONY: test-cpp
 test-cpp: $(ENV)/.tools  ## Builds and runs the C++ tests
@@ -38,6 +38,10 @@ test-sanitizers: $(ENV)/.tools  ## The same under AddressSanitizer and Undefined
 test-python: $(ENV)/.installed $(ENV)/.demo  ## Runs pytest, the examples and the demo included
 	$(BIN)/python -m pytest
 
+.PHONY: test-gpu
+test-gpu: $(ENV)/.installed  ## Runs the tests of feeding a GPU: on yours, or on a stand-in where there is none
+	$(BIN)/python -m pytest tests/gpu
+
 .PHONY: lint
 lint: $(ENV)/.installed $(ENV)/.demo  ## Checks style and types
 	$(BIN)/ruff check .
@@ -47,6 +51,7 @@ lint: $(ENV)/.installed $(ENV)/.demo  ## Checks style and types
 	$(BIN)/mypy examples/demo
 	$(BIN)/mypy benchmarks/compare
 	MYPYPATH=benchmarks/compare $(BIN)/mypy benchmarks/native
+	MYPYPATH=benchmarks/compare $(BIN)/mypy benchmarks/gpu
 
 .PHONY: format
 format: $(ENV)/.tools  ## Formats the Python code
@@ -60,6 +65,10 @@ bench: $(ENV)/.installed $(ENV)/.demo  ## Compares fastgen with what it replaces
 .PHONY: bench-others
 bench-others: $(ENV)/.made  ## Installs PyTorch and Grain, for `make bench` to compare with as well
 	$(BIN)/python -m pip install --quiet --group bench
+
+.PHONY: bench-gpu
+bench-gpu: $(ENV)/.installed $(ENV)/.demo  ## Measures how well your GPU is fed; options: BENCH="--only training --profile build/profile"
+	$(BIN)/python benchmarks/gpu $(BENCH)
 
 .PHONY: bench-native
 bench-native: system-packages $(ENV)/.tools  ## Runs the native microbenchmarks

@@ -20,7 +20,7 @@ OURS = "_native"
 READER = "stream_benchmark"
 # What time decides, and not the number of elements: waiting for each other, and looking for scarce memory ten times a second.
 # By the start of a function's name.
-TIMED_MAKING = ("fastgen::Channel::WaitForRoom(", "fastgen::SlabPool::Get(")
+TIMED_MAKING = ("fastgen::Channel::WaitForRoom(", "fastgen::SlabPool::TryGet(")
 TIMED_TAKING = ("fastgen::PythonStream::Next(", "fastgen::Channel::RenewCredit(")
 LOOKING_FOR_MEMORY = "fastgen::UnderMemoryPressure("
 WAYS = ("loop", "stream", "batched")
