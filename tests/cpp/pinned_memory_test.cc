@@ -129,6 +129,8 @@ TEST(PinnedMemory, WithoutALimitThereIsNone) {
   HostAllocator host;
   PinnedMemory memory(host, 0);
   EXPECT_FALSE(memory.Get(1)->pinned());
+  EXPECT_FALSE(memory.for_arrays().Get(1)->pinned());
+  EXPECT_FALSE(memory.pinned());
   EXPECT_EQ(host.allocations, 0);
 }
 
@@ -141,6 +143,20 @@ TEST(PinnedMemory, AnAllocatorThatHasNothingLeftIsNoError) {
   EXPECT_EQ(memory.figures().fallbacks, 1u);
   host.empty = false;
   EXPECT_TRUE(memory.Get(kMegabyte)->pinned());
+}
+
+TEST(PinnedMemory, ArraysLeaveHalfOfItToOthers) {
+  HostAllocator host;
+  PinnedMemory memory(host, 4 * kMegabyte);
+  std::vector<BlockRef> arrays;
+  for (int i = 0; i < 5; ++i) arrays.push_back(memory.for_arrays().Get(kMegabyte));
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(arrays[static_cast<std::size_t>(i)]->pinned(), i < 2) << i;
+  EXPECT_TRUE(memory.Get(kMegabyte)->pinned());
+  EXPECT_EQ(memory.figures().fallbacks, 0u);
+  EXPECT_FALSE(memory.TakeFallback());
+  arrays.clear();
+  EXPECT_TRUE(memory.for_arrays().Get(kMegabyte)->pinned());
+  EXPECT_FALSE(memory.for_arrays().Get(3 * kMegabyte)->pinned());
 }
 
 TEST(PinnedMemory, AFallbackIsReportedOnceForEachLimit) {

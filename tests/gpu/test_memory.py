@@ -76,6 +76,28 @@ def test_nothing_is_pinned_where_that_is_not_wanted(stand_in: StandIn, batch_siz
     assert fastgen.pinned_memory_info().slabs == slabs
 
 
+@pytest.mark.parametrize("batch_size", [0, 8])
+def test_what_the_source_keeps_leaves_room_for_elements(
+    stand_in: StandIn, pinned_limit: int, batch_size: int
+) -> None:
+    def source() -> Iterator[np.ndarray[Any, Any]]:
+        table = np.empty((400, *SHAPE), np.float32)  # more than the limit: this is no element
+        table[:40] = np.arange(40, dtype=np.float32)[:, None, None]
+        kept = [table[i].copy() for i in range(40)]  # almost half of it
+        yield from kept
+
+    fastgen.set_pinned_memory_limit(0)
+    fastgen.set_pinned_memory_limit(100 * ROW)
+    dataset: Any = fastgen.from_generator(source, output_signature=IMAGE, buffer_size=8)
+    dataset = dataset.batch(batch_size) if batch_size else dataset
+    before, info = stand_in.pinned_bytes, fastgen.pinned_memory_info()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(dataset.prefetch_to_device("/gpu:0", 2))
+    assert stand_in.pinned_bytes - before == 40 * ROW
+    assert fastgen.pinned_memory_info().fallbacks == info.fallbacks
+
+
 def test_memory_is_recycled(stand_in: StandIn) -> None:
     dataset: Any = fastgen.from_generator(lambda: images(4000), output_signature=IMAGE).batch(8)
     before = stand_in.host_allocations

@@ -85,14 +85,28 @@ void PinnedMemory::UnlockProcess() {
 }
 
 BlockRef PinnedMemory::Get(std::size_t bytes) {
-  // What can never be had must not cost what is kept for reuse.
-  if (SlabPool::RoundUp(bytes) <= memory_.limit_.load(std::memory_order_relaxed)) {
-    if (BlockRef slab = pool_.TryGet(bytes)) {
-      slabs_.fetch_add(1, std::memory_order_relaxed);
-      return slab;
-    }
-  }
+  BlockRef slab = TryGet(bytes);
+  if (slab) return slab;
   NoteFallback();
+  return SlabPool::Global().Get(bytes);
+}
+
+BlockRef PinnedMemory::TryGet(std::size_t bytes) {
+  // What can never be had must not cost what is kept for reuse.
+  if (SlabPool::RoundUp(bytes) > memory_.limit_.load(std::memory_order_relaxed)) return BlockRef();
+  BlockRef slab = pool_.TryGet(bytes);
+  if (slab) slabs_.fetch_add(1, std::memory_order_relaxed);
+  return slab;
+}
+
+BlockRef PinnedMemory::Arrays::Get(std::size_t bytes) {
+  const Figures now = memory_.figures();
+  // Two figures of different moments: at the worst an array too many or too few is pinned.
+  const std::size_t in_use = now.taken_bytes - std::min(now.taken_bytes, now.free_bytes);
+  const std::size_t allowed = now.limit_bytes / 2;
+  if (bytes <= allowed && in_use <= allowed - bytes) {
+    if (BlockRef slab = memory_.TryGet(bytes)) return slab;
+  }
   return SlabPool::Global().Get(bytes);
 }
 

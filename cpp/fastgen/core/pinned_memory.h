@@ -41,6 +41,12 @@ class PinnedMemory final : public Slabs {
 
   /// A slab, pinned unless that would go over the limit, or the allocator has nothing left.
   BlockRef Get(std::size_t bytes) override;
+  bool pinned() const override { return memory_.limit_.load(std::memory_order_relaxed) > 0; }
+
+  /// For the arrays that a source makes: some become elements as they lie, but others are large, or kept for long. So they are pinned
+  /// only while less than half of the limit is in use, and what else is on its way to a device has the rest. That is no fallback:
+  /// an array that is not pinned is copied when it becomes an element.
+  Slabs& for_arrays() { return arrays_; }
 
   Figures figures() const;
   /// Below what is in use nothing more is taken, until as much has come back.
@@ -69,10 +75,23 @@ class PinnedMemory final : public Slabs {
     SlabAllocator& allocator_;
   };
 
+  class Arrays final : public Slabs {
+   public:
+    explicit Arrays(PinnedMemory& memory) : memory_(memory) {}
+    BlockRef Get(std::size_t bytes) override;
+    bool pinned() const override { return memory_.pinned(); }
+
+   private:
+    PinnedMemory& memory_;
+  };
+
+  /// Null where Get() would have to fall back.
+  BlockRef TryGet(std::size_t bytes);
   void NoteFallback();
 
   Limited memory_;
   SlabPool pool_;
+  Arrays arrays_{*this};
   // Relaxed: counters, and a flag that orders nothing.
   std::atomic<std::uint64_t> slabs_{0};
   std::atomic<std::uint64_t> fallbacks_{0};

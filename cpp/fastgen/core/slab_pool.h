@@ -37,6 +37,7 @@ class SlabPool final : public Slabs {
   static SlabPool& Global();
 
   BlockRef Get(std::size_t bytes) override;
+  bool pinned() const override { return allocator_.pinned(); }
   /// The same, but null when the allocator has nothing left, even after all that is kept for reuse has been given back to it. Throws
   /// std::bad_alloc only where there is no memory for the pool's own few bytes.
   BlockRef TryGet(std::size_t bytes);

@@ -58,11 +58,11 @@ class ElementRow {
 
   ReadBack read_back(std::size_t) const { return ReadBack::kSoon; }
 
-  /// Takes an array as it lies in memory, without a copy, if that memory is a slab. The caller knows that nobody else can reach
+  /// Takes an array as it lies in memory, without a copy, if that memory is a slab, and pinned where elements are. The caller knows that nobody else can reach
   /// the array, and drops it unchanged.
   bool Adopt(std::size_t index, DType dtype, PyArrayObject* array, std::size_t bytes) {
     Block* const slab = numpy_memory::SlabOf(array);
-    if (slab == nullptr) return false;
+    if (slab == nullptr || (slabs_.pinned() && !slab->pinned())) return false;
     Component& out = frame_->components[index];
     try {
       SetShape(&out, dtype, PyArray_NDIM(array), PyArray_DIMS(array));

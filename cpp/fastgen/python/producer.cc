@@ -130,7 +130,7 @@ bool Producer::RunPass() {
     lasting_error_ = DescribeException(Origin::kCall);
     return false;
   }
-  if (!numpy_memory::Install(slabs_)) {
+  if (!numpy_memory::Install(ArraySlabs())) {
     lasting_error_ = DescribeException(Origin::kCall);
   } else if (OpenSource()) {
     opened = true;
@@ -138,6 +138,12 @@ bool Producer::RunPass() {
   }
   CloseSource();
   return opened && !channel_.closed();
+}
+
+Slabs& Producer::ArraySlabs() {
+  // Only where elements travel alone can an array become one as it lies.
+  if (pinned_memory_ != nullptr && delivery_.batch_size == 0) return pinned_memory_->for_arrays();
+  return SlabPool::Global();
 }
 
 bool Producer::OpenSource() {

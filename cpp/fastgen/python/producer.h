@@ -54,6 +54,7 @@ class Producer final : public std::enable_shared_from_this<Producer>, private Sl
   // All with the GIL.
   void RunWithGil();
   bool RunPass();
+  Slabs& ArraySlabs();
   bool OpenSource();
   void PullAll();
   bool WaitForTurn();
