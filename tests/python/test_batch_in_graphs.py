@@ -162,9 +162,9 @@ class TestInProcessesOfTheirOwn:
             spec = tf.TensorSpec((), tf.int64)
             data = fastgen.from_generator(lambda: range(4), output_signature=spec)
             for batches in (data.batch(3), data.repeat(2).batch(3, num_parallel_calls=2)):
-                print(type(batches).__module__, [batch.numpy().tolist() for batch in batches])
+                print(type(batches).__name__, [batch.numpy().tolist() for batch in batches])
             """
         )
-        assert "fastgen" not in printed
+        assert "_BatchedDataset" not in printed
         assert "[[0, 1, 2], [3]]" in printed
         assert "[[0, 1, 2], [3, 0, 1], [2, 3]]" in printed
