@@ -29,6 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "stand_in: asks the stand-in what it has seen")
     global _stand_in
     if not tf.config.list_physical_devices("GPU"):
+        if tf.test.is_built_with_gpu_support():
+            # Its kernels would take the stand-in for a device of theirs, and end the process.
+            raise pytest.UsageError(
+                "this TensorFlow is built for GPUs and sees none: use one for CPUs"
+            )
         _stand_in = StandIn(build(config.cache.mkdir("stand_in")))
 
 

@@ -12,6 +12,7 @@
 
 #include "copy_engine.h"
 #include "host_memory.h"
+#include "tensorflow/core/common_runtime/copy_tensor.h"
 #include "tensorflow/core/common_runtime/device_factory.h"
 #include "tensorflow/core/common_runtime/dma_helper.h"
 #include "tensorflow/core/common_runtime/local_device.h"
@@ -54,7 +55,11 @@ class Context final : public DeviceContext {
     const void* const source = DMAHelper::base(from);
     void* const target = DMAHelper::base(to);
     if (bytes == 0) return engine_.Enqueue([done = std::move(done)] { done(absl::OkStatus()); });
-    if (PinnedAllocator::Global().Contains(source)) {
+    // TensorFlow stages what says that it is pageable, wherever it lies. Of what does not say, a slice of a batch for one, the driver
+    // knows by the address.
+    const tensorflow::AllocatorMemoryType type = from->GetMemoryType();
+    if (type == tensorflow::AllocatorMemoryType::kHostPinned ||
+        (type == tensorflow::AllocatorMemoryType::kUnknown && PinnedAllocator::Global().Contains(source))) {
       ++engines.pinned_copies;
       engines.pinned_bytes += bytes;
       if (engines.broken) {
@@ -194,8 +199,19 @@ class CpuBesideGpusFactory final : public tensorflow::DeviceFactory {
   }
 };
 
-// Above TensorFlow's own for GPUs (210) and for the CPU beside them (70).
-REGISTER_LOCAL_DEVICE_FACTORY("GPU", StandInGpuFactory, 300);
+/// From one of the devices to another.
+void CopyBetweenGpus(DeviceContext* context, DeviceContext*, Device* device, Device*, const AllocatorAttributes,
+                     const AllocatorAttributes, const Tensor* from, Tensor* to, int, StatusCallback done) {
+  context->CopyTensorInSameDevice(from, device, to, std::move(done));
+}
+
+// Above TensorFlow's own for GPUs (210) and for the CPU beside them (70). As a plug-in's devices: every build of TensorFlow has
+// copies between its own GPUs registered, which ask for a CUDA stream, and for other devices those would be found first.
+const bool registered = [] {
+  constexpr bool kIsPlugIn = true;
+  tensorflow::DeviceFactory::Register("GPU", std::make_unique<StandInGpuFactory>(), 300, kIsPlugIn);
+  return tensorflow::CopyTensor::Register("GPU", "GPU", &CopyBetweenGpus, kIsPlugIn).ok();
+}();
 REGISTER_LOCAL_DEVICE_FACTORY("CPU", CpuBesideGpusFactory, 100);
 
 }  // namespace
