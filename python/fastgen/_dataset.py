@@ -99,6 +99,10 @@ class _BatchedDataset(ToDevice, dataset_ops.UnaryDataset):  # type: ignore[misc]
         """The structure of `tf.TypeSpec` that every batch has."""
         return self._element_spec
 
+    def repeat(self, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        """As `tf.data.Dataset.repeat`."""
+        return _TheSame(super().repeat(*args, **kwargs))
+
 
 class _TheSame(ToDevice, dataset_ops.UnaryUnchangedStructureDataset):  # type: ignore[misc]
     """A dataset of TensorFlow's, with what every dataset of fastgen's can do."""

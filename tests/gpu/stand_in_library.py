@@ -100,6 +100,7 @@ def build(cache: Path) -> Path:
         seen.update(source.read_bytes())
     library = cache / f"stand_in_{seen.hexdigest()[:16]}.so"
     if not library.exists():
+        cache.mkdir(parents=True, exist_ok=True)
         unfinished = library.with_suffix(f".{os.getpid()}")
         subprocess.run([*command, "-o", str(unfinished)], check=True)
         unfinished.rename(library)

@@ -65,9 +65,8 @@ def wrong_batches(dataset: Any, count: int = BATCHES) -> int:
     """How many batches were not on the device what the generator made of them."""
     wrong = 0
     expected = np.repeat(np.arange(ROWS, dtype=np.int64), COLUMNS).reshape(ROWS, COLUMNS)
-    for i, batch in enumerate(
-        itertools.islice(dataset, count)
-    ):  # take() would come behind the copy
+    # Not take(): that would come behind the copy, and bring the batch back.
+    for i, batch in enumerate(itertools.islice(dataset, count)):
         assert "GPU" in batch.device
         wrong += not np.array_equal(batch.numpy(), expected + i * ROWS)
     return wrong

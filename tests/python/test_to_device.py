@@ -33,6 +33,7 @@ PIPELINES: dict[str, Pipeline] = {
     "batches": lambda make: make(pairs, output_signature=PAIR).batch(3),
     "repeated": lambda make: make(pairs, output_signature=PAIR).repeat(2),
     "repeated batches": lambda make: make(pairs, output_signature=PAIR).repeat(2).batch(4),
+    "batches, repeated": lambda make: make(pairs, output_signature=PAIR).batch(3).repeat(2),
 }
 
 
