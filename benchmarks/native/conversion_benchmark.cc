@@ -11,6 +11,7 @@
 
 #include "fastgen/core/copy_board.h"
 #include "fastgen/core/frame.h"
+#include "fastgen/core/slab_pool.h"
 #include "fastgen/core/parking.h"
 #include "fastgen/python/batch.h"
 #include "fastgen/python/converter.h"
@@ -29,6 +30,7 @@ using fastgen::DType;
 using fastgen::Frame;
 using fastgen::Leaf;
 using fastgen::Rules;
+using fastgen::SlabPool;
 using fastgen::Structure;
 
 Leaf MakeLeaf(DType dtype, int numpy_type, std::vector<std::int64_t> lengths) {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "fastgen/core/pinned_memory.h"
 #include "fastgen/core/slab_pool.h"
 
 namespace fastgen::benchmarks {
@@ -38,6 +39,21 @@ void FromPool(benchmark::State& state) {
   state.counters["fresh_slabs"] = static_cast<double>(pool.fresh_slabs());
 }
 
+/// Pinned slabs pay for their limit as well.
+void FromPinnedMemory(benchmark::State& state) {
+  const auto bytes = static_cast<std::size_t>(state.range(0));
+  PinnedMemory memory(SystemMemory::Global(), std::size_t{256} << 20);
+  std::array<BlockRef, kAlive> alive;
+  std::size_t oldest = 0;
+  for (auto _ : state) {
+    BlockRef& place = alive[oldest++ % kAlive];
+    place = BlockRef();
+    place = memory.Get(bytes);
+    TouchPages(place->data(), bytes);
+  }
+  state.counters["fallbacks"] = static_cast<double>(memory.figures().fallbacks);
+}
+
 void FromSystem(benchmark::State& state) {
   const auto bytes = static_cast<std::size_t>(state.range(0));
   std::array<void*, kAlive> alive{};
@@ -54,6 +70,7 @@ void FromSystem(benchmark::State& state) {
 // 1 KB, 64 KB, 1 MB, 16 MB.
 #define FASTGEN_SIZES ->Arg(1 << 10)->Arg(1 << 16)->Arg(1 << 20)->Arg(1 << 24)->MinTime(0.3)->MinWarmUpTime(0.1)
 BENCHMARK(FromPool) FASTGEN_SIZES;
+BENCHMARK(FromPinnedMemory) FASTGEN_SIZES;
 BENCHMARK(FromSystem) FASTGEN_SIZES;
 
 /// Two threads want slabs of one size from one pool.

@@ -13,6 +13,7 @@ __all__ = ["ToDevice"]
 class ToDevice:
     """What every dataset of fastgen's can do."""
 
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def prefetch_to_device(self, device: str, buffer_size: int | None = None) -> tf.data.Dataset:
         """Copies elements to a device ahead of their use; the last transformation of a pipeline.
 

@@ -44,6 +44,10 @@ EXPECTED = {
             r"ignore_errors\(\): 90 of 100 elements",
         ],
     ),
+    "feed_a_gpu.py": (
+        ["--elements", "300"],
+        [r"300 images on /[cg]pu:0, largest error 0\.0", r"pinned: \d+\.\d MB of at most [1-9]"],
+    ),
     "graph_session.py": (
         ["--elements", "100"],
         [
