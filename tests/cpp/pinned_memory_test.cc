@@ -115,6 +115,18 @@ TEST(PinnedMemory, WhatIsLargerThanTheLimitCostsNothingThatIsKept) {
   EXPECT_EQ(memory.figures().free_bytes, kMegabyte);
 }
 
+TEST(PinnedMemory, SaysWhereItWouldHaveToBePinned) {
+  HostAllocator host;
+  PinnedMemory memory(host, 2 * kMegabyte);
+  EXPECT_TRUE(memory.MayTakeLong(kMegabyte));
+  BlockRef slab = memory.Get(kMegabyte);
+  EXPECT_TRUE(memory.MayTakeLong(kMegabyte));
+  slab = BlockRef();
+  EXPECT_FALSE(memory.MayTakeLong(kMegabyte));  // kept
+  EXPECT_FALSE(memory.MayTakeLong(3 * kMegabyte));  // never to be had
+  EXPECT_FALSE(SlabPool::Global().MayTakeLong(kMegabyte));
+}
+
 TEST(PinnedMemory, WhatIsKeptMakesRoomForAnotherSize) {
   HostAllocator host;
   PinnedMemory memory(host, 4 * kMegabyte);
@@ -148,6 +160,11 @@ TEST(PinnedMemory, AnAllocatorThatHasNothingLeftIsNoError) {
 TEST(PinnedMemory, ArraysLeaveHalfOfItToOthers) {
   HostAllocator host;
   PinnedMemory memory(host, 4 * kMegabyte);
+  EXPECT_FALSE(memory.for_arrays().Get(kMegabyte)->pinned()) << "nothing is pinned for an array";
+  EXPECT_EQ(host.allocations, 0);
+  std::vector<BlockRef> elements;
+  for (int i = 0; i < 4; ++i) elements.push_back(memory.Get(kMegabyte));
+  elements.clear();
   std::vector<BlockRef> arrays;
   for (int i = 0; i < 5; ++i) arrays.push_back(memory.for_arrays().Get(kMegabyte));
   for (int i = 0; i < 5; ++i) EXPECT_EQ(arrays[static_cast<std::size_t>(i)]->pinned(), i < 2) << i;

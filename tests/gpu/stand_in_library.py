@@ -32,6 +32,7 @@ class StandIn:
         """Copies take no longer than they must, nothing is broken, and host memory has no limit."""
         self.set_longest_delay(0)
         self.set_broken(False)
+        self.hold_allocations(False)
         self.set_host_limit(2**63)
 
     def set_longest_delay(self, microseconds: int) -> None:
@@ -46,10 +47,30 @@ class StandIn:
         """TensorFlow's own limit for pinned memory."""
         self._library.stand_in_set_host_limit(ctypes.c_uint64(limit_bytes))
 
+    def hold_allocations(self, hold: bool) -> None:
+        """Allocations of pinned memory take until this is called with False, or ten seconds."""
+        self._library.stand_in_hold_allocations(ctypes.c_bool(hold))
+
+    def is_pinned(self, address: int) -> bool:
+        """Whether an address lies in pinned memory."""
+        function = self._library.stand_in_is_pinned
+        function.restype = ctypes.c_bool
+        return bool(function(ctypes.c_void_p(address)))
+
     def _read(self, counter: str) -> int:
         function = getattr(self._library, f"stand_in_{counter}")
         function.restype = ctypes.c_uint64
         return int(function())
+
+    @property
+    def holding_allocation(self) -> bool:
+        """Whether somebody waits for such an allocation."""
+        return bool(self._read("holding_allocation"))
+
+    @property
+    def given_up_holding(self) -> int:
+        """How many allocations took the ten seconds."""
+        return self._read("given_up_holding")
 
     @property
     def pinned_bytes(self) -> int:

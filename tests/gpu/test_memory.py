@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -74,6 +76,46 @@ def test_nothing_is_pinned_where_that_is_not_wanted(stand_in: StandIn, batch_siz
     check(dataset.prefetch_to_device("/gpu:0", 2))
     assert stand_in.pinned_bytes == before
     assert fastgen.pinned_memory_info().slabs == slabs
+
+
+@pytest.mark.parametrize("batch_size", [0, 8])
+def test_python_runs_while_memory_is_pinned(
+    stand_in: StandIn, pinned_limit: int, batch_size: int
+) -> None:
+    fastgen.set_pinned_memory_limit(0)  # gives back what is kept
+    fastgen.set_pinned_memory_limit(pinned_limit)
+    dataset: Any = fastgen.from_generator(refilled, output_signature=IMAGE)
+    dataset = dataset.batch(batch_size) if batch_size else dataset
+    given_up = stand_in.given_up_holding
+
+    def release() -> None:
+        while not stand_in.holding_allocation:
+            time.sleep(0.001)
+        stand_in.hold_allocations(False)
+
+    stand_in.hold_allocations(True)
+    releaser = threading.Thread(target=release)
+    releaser.start()
+    check(dataset)
+    releaser.join()
+    assert stand_in.given_up_holding == given_up
+
+
+def test_arrays_that_become_elements_as_they_lie_are_pinned(stand_in: StandIn) -> None:
+    pinned = []
+
+    def image(i: int) -> np.ndarray[Any, Any]:
+        made = np.full(SHAPE, i, np.float32)
+        pinned.append(stand_in.is_pinned(made.ctypes.data))
+        return made
+
+    def source() -> Iterator[np.ndarray[Any, Any]]:
+        for i in range(40):
+            yield image(i)
+
+    dataset: Any = fastgen.from_generator(source, output_signature=IMAGE, buffer_size=2)
+    check(dataset.prefetch_to_device("/gpu:0", 1))
+    assert sum(pinned) > 20, "after the first ones, which had to be copied"
 
 
 @pytest.mark.parametrize("batch_size", [0, 8])

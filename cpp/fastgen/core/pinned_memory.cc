@@ -33,8 +33,7 @@ Process& process() {
 void* PinnedMemory::Limited::Allocate(std::size_t bytes) {
   std::size_t taken = taken_.load(std::memory_order_relaxed);
   do {
-    const std::size_t limit = limit_.load(std::memory_order_relaxed);
-    if (bytes > limit || taken > limit - bytes) return nullptr;
+    if (!HasRoomFor(bytes, taken)) return nullptr;
   } while (!taken_.compare_exchange_weak(taken, taken + bytes, std::memory_order_relaxed));
   void* const data = allocator_.Allocate(bytes);
   if (data == nullptr) taken_.fetch_sub(bytes, std::memory_order_relaxed);
@@ -91,6 +90,12 @@ BlockRef PinnedMemory::Get(std::size_t bytes) {
   return SlabPool::Global().Get(bytes);
 }
 
+bool PinnedMemory::MayTakeLong(std::size_t bytes) const {
+  // Not where the limit says no at once.
+  const std::size_t wanted = SlabPool::RoundUp(bytes);
+  return memory_.HasRoomFor(wanted) && !pool_.Keeps(bytes);
+}
+
 BlockRef PinnedMemory::TryGet(std::size_t bytes) {
   // What can never be had must not cost what is kept for reuse.
   if (SlabPool::RoundUp(bytes) > memory_.limit_.load(std::memory_order_relaxed)) return BlockRef();
@@ -104,7 +109,7 @@ BlockRef PinnedMemory::Arrays::Get(std::size_t bytes) {
   // Two figures of different moments: at the worst an array too many or too few is pinned.
   const std::size_t in_use = now.taken_bytes - std::min(now.taken_bytes, now.free_bytes);
   const std::size_t allowed = now.limit_bytes / 2;
-  if (bytes <= allowed && in_use <= allowed - bytes) {
+  if (bytes <= allowed && in_use <= allowed - bytes && memory_.pool_.Keeps(bytes)) {
     if (BlockRef slab = memory_.TryGet(bytes)) return slab;
   }
   return SlabPool::Global().Get(bytes);

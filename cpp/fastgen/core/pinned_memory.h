@@ -41,11 +41,13 @@ class PinnedMemory final : public Slabs {
 
   /// A slab, pinned unless that would go over the limit, or the allocator has nothing left.
   BlockRef Get(std::size_t bytes) override;
+  bool MayTakeLong(std::size_t bytes) const override;
   bool pinned() const override { return memory_.limit_.load(std::memory_order_relaxed) > 0; }
 
-  /// For the arrays that a source makes: some become elements as they lie, but others are large, or kept for long. So they are pinned
-  /// only while less than half of the limit is in use, and what else is on its way to a device has the rest. That is no fallback:
-  /// an array that is not pinned is copied when it becomes an element.
+  /// For the arrays that a source makes. Some become elements as they lie; others are large, or kept for long. And NumPy asks with the
+  /// GIL held, so nothing may be pinned then. So arrays get slabs that are kept for reuse, while less than half of the limit is in
+  /// use; an array that is not pinned is copied when it becomes an element, and the slab of that copy is the next array's. No
+  /// fallback is counted.
   Slabs& for_arrays() { return arrays_; }
 
   Figures figures() const;
@@ -66,12 +68,18 @@ class PinnedMemory final : public Slabs {
     void* Allocate(std::size_t bytes) override;
     void Free(void* data, std::size_t bytes) override;
     bool pinned() const override { return allocator_.pinned(); }
+    bool HasRoomFor(std::size_t bytes) const { return HasRoomFor(bytes, taken_.load(std::memory_order_relaxed)); }
 
     // Relaxed throughout: they bound sums, and the memory itself is handed over by the allocator's own lock and the pool's.
     std::atomic<std::size_t> limit_;
     std::atomic<std::size_t> taken_{0};
 
    private:
+    bool HasRoomFor(std::size_t bytes, std::size_t taken) const {
+      const std::size_t limit = limit_.load(std::memory_order_relaxed);
+      return bytes <= limit && taken <= limit - bytes;
+    }
+
     SlabAllocator& allocator_;
   };
 

@@ -101,6 +101,11 @@ BlockRef SlabPool::TryGet(std::size_t bytes) {
   return slab;
 }
 
+bool SlabPool::Keeps(std::size_t bytes) const {
+  const int shelf = ShelfOf(bytes);
+  return shelf >= 0 && !shelves_[static_cast<std::size_t>(shelf)].empty.load(std::memory_order_relaxed);
+}
+
 void SlabPool::Put(Slab* slab) {
   const int shelf = slab->shelf();
   const std::size_t bytes = shelf >= 0 ? BytesOf(shelf) : 0;

@@ -42,6 +42,8 @@ class SlabPool final : public Slabs {
   /// std::bad_alloc only where there is no memory for the pool's own few bytes.
   BlockRef TryGet(std::size_t bytes);
 
+  /// Whether a slab for so many bytes is kept for reuse, as far as can be seen from outside.
+  bool Keeps(std::size_t bytes) const;
   /// Bytes kept for reuse now.
   std::size_t free_bytes() const { return free_bytes_.load(std::memory_order_relaxed); }
   std::size_t budget() const { return budget_.load(std::memory_order_relaxed); }

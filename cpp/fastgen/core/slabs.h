@@ -15,6 +15,8 @@ class Slabs {
   /// A slab of at least `bytes` bytes whose contents are unspecified. From any thread; never waits for a tensor to be freed. Throws
   /// std::bad_alloc when memory has run out.
   virtual BlockRef Get(std::size_t bytes) = 0;
+  /// Whether Get() may have to wait for the system: what it hands out is mostly there already.
+  virtual bool MayTakeLong(std::size_t) const { return false; }
   /// Whether its slabs are pinned, as far as there is such memory.
   virtual bool pinned() const = 0;
 };

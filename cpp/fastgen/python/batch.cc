@@ -8,6 +8,7 @@
 #include "fastgen/core/slab_pool.h"
 #include "fastgen/python/gil.h"
 #include "fastgen/python/lifecycle.h"
+#include "fastgen/python/slab_request.h"
 
 namespace fastgen {
 namespace {
@@ -138,7 +139,7 @@ void Batch::Reserve(Column& column, std::int64_t rows) {
   rows = std::min(rows, size_);
   std::size_t bytes = 0;
   if (__builtin_mul_overflow(static_cast<std::size_t>(rows), column.row_bytes, &bytes)) throw std::bad_alloc();
-  BlockRef larger = slabs_.Get(std::max<std::size_t>(bytes, 1));
+  BlockRef larger = GetSlab(slabs_, std::max<std::size_t>(bytes, 1));
   if (column.slab) {
     std::memcpy(larger->data(), column.base, static_cast<std::size_t>(rows_) * column.row_bytes);
   }

@@ -251,10 +251,11 @@ bool Converter::ConvertLeaf(std::size_t index, PyObject* value, bool ours, Row& 
   }
   if (leaf.scalar != nullptr && Py_TYPE(value) == leaf.scalar) {
     if (!scalar_fits) return false;
+    Py_INCREF(value);  // Room() may free the GIL, and another thread take the value out of its dict
     std::byte* const to = row.Room(index, spec.dtype, 0, nullptr, static_cast<std::size_t>(PyDataType_ELSIZE(leaf.descr)));
-    if (to == nullptr) return false;
-    PyArray_ScalarAsCtype(value, to);
-    return true;
+    if (to != nullptr) PyArray_ScalarAsCtype(value, to);
+    Py_DECREF(value);
+    return to != nullptr;
   }
   // Eager tensors, lists of numbers, other NumPy scalars: NumPy makes arrays of them. With the other rules a cast may have to be
   // refused, and the long way words that; and objects with an `__array__` of their own must be asked only once.
@@ -280,10 +281,12 @@ bool Converter::ConvertArray(std::size_t index, PyArrayObject* array, bool ours,
   const std::size_t bytes = BytesAs(array, leaf.descr);
   const bool lasting = ours && HoldsBytesOf(array, leaf.descr);
   if (lasting && row.Adopt(index, leaf.spec.dtype, array, bytes)) return true;
+  Py_INCREF(array);  // as above
   std::byte* const to = row.Room(index, leaf.spec.dtype, PyArray_NDIM(array), PyArray_DIMS(array), bytes);
-  if (to == nullptr) return false;
-  if (lasting && bytes >= kLargeCopy && row.CopyLater(index, array, to, bytes)) return true;
-  return CopyArray(array, leaf.descr, to, row.read_back(index));
+  const bool converted = to != nullptr && ((lasting && bytes >= kLargeCopy && row.CopyLater(index, array, to, bytes)) ||
+                                           CopyArray(array, leaf.descr, to, row.read_back(index)));
+  Py_DECREF(array);
+  return converted;
 }
 
 template <typename Row>

@@ -7,9 +7,9 @@
 #include <new>
 
 #include "fastgen/core/frame.h"
-#include "fastgen/core/slabs.h"
 #include "fastgen/python/array_copy.h"
 #include "fastgen/python/numpy_memory.h"
+#include "fastgen/python/slab_request.h"
 #include "fastgen/python/strings.h"
 #include "fastgen/python/structure.h"
 
@@ -45,7 +45,9 @@ class ElementRow {
         out.storage = Component::Storage::kInline;
         return out.inline_bytes;
       }
-      out.SetBlock(Component::Storage::kBlock, slabs_.Get(bytes), bytes);
+      // Where slabs are pinned, one that the next array of this size can have: arrays get none but those that are there.
+      const std::size_t wanted = slabs_.pinned() ? bytes + numpy_memory::kOffsetInSlab : bytes;
+      out.SetBlock(Component::Storage::kBlock, GetSlab(slabs_, wanted), bytes);
       return out.held.data;
     } catch (const std::bad_alloc&) {
       // No C++ exception leaves this class: it would pass by the references that its callers have to drop.

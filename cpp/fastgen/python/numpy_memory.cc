@@ -6,7 +6,6 @@
 #include <new>
 #include <unordered_map>
 
-#include "fastgen/core/slab_allocator.h"
 #include "fastgen/python/array_copy.h"
 #include "fastgen/python/python_api.h"
 
@@ -26,8 +25,6 @@ constexpr std::size_t kSmallestInSlab = std::size_t{16} << 10;
 /// never touched must cost nothing. Below, clearing a recycled slab is cheaper than taking fresh pages.
 constexpr std::size_t kLargestZeroedInSlab = std::size_t{16} << 20;
 
-/// A slab's bytes begin here, so that they keep its alignment.
-constexpr std::size_t kOffsetInSlab = kSlabAlignment;
 static_assert(sizeof(Header) <= kOffsetInSlab && sizeof(Header) % alignof(std::max_align_t) == 0);
 
 /// More is not to be had, and must not wrap when the header is added.

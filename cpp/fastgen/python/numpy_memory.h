@@ -6,11 +6,17 @@
 #ifndef FASTGEN_PYTHON_NUMPY_MEMORY_H_
 #define FASTGEN_PYTHON_NUMPY_MEMORY_H_
 
+#include <cstddef>
+
 #include "fastgen/core/block.h"
+#include "fastgen/core/slab_allocator.h"
 #include "fastgen/core/slabs.h"
 #include "fastgen/python/python_api.h"
 
 namespace fastgen::numpy_memory {
+
+/// An array's bytes begin here in its slab, so that they keep its alignment; before them stands what frees them.
+inline constexpr std::size_t kOffsetInSlab = kSlabAlignment;
 
 /// Installs a handler in the current context that takes large arrays from `slabs`, which must live for ever: arrays may. Call with
 /// the GIL, inside of the context that the source runs in. False with a Python exception set.

@@ -1,5 +1,6 @@
 #include "host_memory.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -16,8 +17,13 @@ void* PinnedAllocator::AllocateRaw(std::size_t alignment, std::size_t bytes) {
 
 void* PinnedAllocator::AllocateRaw(std::size_t alignment, std::size_t bytes,
                                    const tensorflow::AllocationAttributes& attributes) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(mutex_);
   const bool counts = bytes >= kCountedFrom;
+  if (counts && hold_) {
+    holding_ = true;
+    if (!changed_.wait_for(lock, std::chrono::seconds(10), [this] { return !hold_; })) ++given_up_;
+    holding_ = false;
+  }
   if (counts && (bytes > limit_ || in_use_ > limit_ - bytes)) {
     if (attributes.retry_on_failure) ++waits_;
     return nullptr;
@@ -39,6 +45,22 @@ void PinnedAllocator::DeallocateRaw(void* data) {
   if (piece->second >= kCountedFrom) in_use_ -= piece->second;
   pieces_.erase(piece);
   std::free(data);
+}
+
+void PinnedAllocator::Hold(bool hold) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  hold_ = hold;
+  changed_.notify_all();
+}
+
+bool PinnedAllocator::holding() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return holding_;
+}
+
+std::uint64_t PinnedAllocator::given_up() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return given_up_;
 }
 
 bool PinnedAllocator::Contains(const void* data) const {

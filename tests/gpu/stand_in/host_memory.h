@@ -2,6 +2,7 @@
 #ifndef FASTGEN_TESTS_GPU_STAND_IN_HOST_MEMORY_H_
 #define FASTGEN_TESTS_GPU_STAND_IN_HOST_MEMORY_H_
 
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -27,6 +28,14 @@ class PinnedAllocator final : public tensorflow::Allocator {
   /// Limit and counters are of pieces from here on: TensorFlow keeps handles and strings of its own here too.
   static constexpr std::size_t kCountedFrom = 4096;
 
+  /// From now on an allocation takes until this is called with false; or, so that a program which cannot call it fails rather than
+  /// hangs, ten seconds.
+  void Hold(bool hold);
+  /// Whether an allocation is being held.
+  bool holding() const;
+  /// How many were held for the ten seconds.
+  std::uint64_t given_up() const;
+
   /// Whether an address lies in memory of this allocator's.
   bool Contains(const void* data) const;
   void set_limit(std::size_t bytes);
@@ -39,6 +48,10 @@ class PinnedAllocator final : public tensorflow::Allocator {
 
  private:
   mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  bool hold_ = false;
+  bool holding_ = false;
+  std::uint64_t given_up_ = 0;
   std::map<std::uintptr_t, std::size_t> pieces_;  // where they begin, and how long they are; all below guarded by mutex_
   std::size_t limit_ = SIZE_MAX;
   std::size_t in_use_ = 0;
