@@ -2,8 +2,8 @@
 
     python benchmarks/gpu [--only bandwidth overlap training] [--quick] [--profile FOLDER]
 
-All ways of feeding it take turns in one run. A step whose data lies on the device already is the
-limit; what an input adds to it is given in per cent.
+All ways of feeding it take turns in one run. The longest of three stations is the limit: the step with
+its data on the device, the copy alone, and the source. What an input adds to that is given in per cent.
 """
 
 import argparse
@@ -23,12 +23,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "compare"))
 
 import tensorflow as tf
-from inputs import INPUTS, ON_DEVICE, Batches, Images
+from inputs import COPY, INPUTS, MADE, ON_DEVICE, Batches, Images
 from machine import commit, machine, versions
 from profiles import overlap_in
 from steps import Step, matmuls, resnet
 from tables import print_bandwidths, print_steps, save_plot
-from timing import Reading, alternate, copies, steps
+from timing import Reading, alternate, copies, made, steps
 from tqdm import tqdm
 
 import fastgen
@@ -36,6 +36,7 @@ import fastgen
 BUILD = Path(__file__).resolve().parents[2] / "build" / "bench-gpu"
 PARTS = ("bandwidth", "overlap", "training")
 CLASSES = 1000
+MOST_MATMULS = 500
 
 
 @dataclass(frozen=True)
@@ -92,25 +93,17 @@ def main() -> None:
     if "CPU" in device.upper():
         print("This is a CPU: the figures say nothing about a GPU.\n")
     readings: dict[str, dict[str, dict[str, Reading]]] = {}
-    if "bandwidth" in options.only:
-        sizes = bandwidth(effort, device)
-        print_bandwidths(sizes)
-        readings["bandwidth"] = {str(size): found for size, found in sizes.items()}
-    if "overlap" in options.only:
-        readings["overlap"] = overlap(effort, device)
-        print_steps("a step beside the copy", readings["overlap"])
-    if "training" in options.only:
-        readings["training"] = training(effort, device)
-        print_steps("training step, residual network", readings["training"])
-    if options.profile is not None:
-        profile(effort, device, options.profile)
-    save(options.json, about, readings)
+    for part in options.only:
+        readings[part] = MEASURE[part](effort, device)
+        save(options.json, about, readings)  # each at once: a later one may fail
     both = {**readings.get("overlap", {}), **readings.get("training", {})}
     if both:
         save_plot(both, options.plot)
         print(f"Plot: {options.plot}")
     print(f"Figures: {options.json}")
-    print(f"Pinned memory: {fastgen.pinned_memory_info()}")
+    print(f"Pinned memory: {fastgen.pinned_memory_info()}\n")
+    if options.profile is not None:
+        profile(effort, device, options.profile)
 
 
 def describe(device: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -143,7 +136,7 @@ def measured(title: str, ways: dict[str, Callable[[], float]], rounds: int) -> d
         return alternate(ways, rounds, advance)
 
 
-def bandwidth(effort: Effort, device: str) -> dict[int, dict[str, Reading]]:
+def bandwidth(effort: Effort, device: str) -> dict[str, dict[str, Reading]]:
     """Copies of batches, by their bytes: from pinned memory, plain memory, and TensorFlow's."""
     found = {}
     for batch_size in sorted({2, 8, *effort.batch_sizes, 2 * effort.batch_sizes[-1]}):
@@ -157,7 +150,8 @@ def bandwidth(effort: Effort, device: str) -> dict[int, dict[str, Reading]]:
             name: functools.partial(copies, dataset, device, effort.steps)
             for name, dataset in datasets.items()
         }
-        found[images.batch_bytes] = measured("bandwidth", ways, effort.rounds)
+        found[str(images.batch_bytes)] = measured("bandwidth", ways, effort.rounds)
+    print_bandwidths(found)
     return found
 
 
@@ -167,6 +161,9 @@ def fed(title: str, images: Images, step: Step, effort: Effort, device: str) -> 
         name: functools.partial(_fed_by, make, images, step, effort, device)
         for name, make in INPUTS.items()
     }
+    dataset = images.by_fastgen(pinned=None)
+    ways[COPY] = functools.partial(copies, dataset, device, effort.steps)
+    ways[MADE] = functools.partial(made, dataset, effort.steps)
     return measured(title, ways, effort.rounds)
 
 
@@ -178,7 +175,7 @@ def _fed_by(
 
 def overlap(effort: Effort, device: str) -> dict[str, dict[str, Reading]]:
     """Steps that take half as long as the copy of their batch, as long, and twice as long."""
-    images = Images(effort.batch_sizes[1], effort.image, "float32", CLASSES)
+    images = Images(effort.batch_sizes[1], effort.image, "float32", CLASSES, untouched=True)
     copy = copies(images.by_fastgen(pinned=None), device, effort.steps)
 
     def alone(repeats: int) -> float:
@@ -189,10 +186,11 @@ def overlap(effort: Effort, device: str) -> dict[str, dict[str, Reading]]:
     each = max((many - few) / 32, 1e-9)
     found = {}
     for factor in (0.5, 1, 2):
-        repeats = max(1, round(1 + (factor * copy - few) / each))
+        repeats = min(max(1, round(1 + (factor * copy - few) / each)), MOST_MATMULS)
         title = f"{factor:g}x the copy"
         step = matmuls(repeats, effort.matrix, device)
         found[title] = fed(title, images, step, effort, device)
+    print_steps("a step beside the copy", found)
     return found
 
 
@@ -205,6 +203,7 @@ def training(effort: Effort, device: str) -> dict[str, dict[str, Reading]]:
             step = resnet(effort.image, CLASSES, device, effort.blocks)
             title = f"{dtype}, batch {batch_size}"
             found[title] = fed(title, images, step, effort, device)
+    print_steps("training step, residual network", found)
     return found
 
 
@@ -237,6 +236,9 @@ def save(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**about, "figures": figures}, indent=1) + "\n", encoding="utf-8")
+
+
+MEASURE = {"bandwidth": bandwidth, "overlap": overlap, "training": training}
 
 
 if __name__ == "__main__":

@@ -36,9 +36,13 @@ class ToDevice:
 
         Raises:
           TypeError: `device` is no string.
-          ValueError: There is no such device, or a component cannot be copied to it: only numbers
+          ValueError: There is no such device, `buffer_size` is negative, or a component cannot be copied to it: only numbers
             and booleans can be copied to a GPU.
         """
+        if isinstance(buffer_size, int) and buffer_size < tf.data.AUTOTUNE:
+            raise ValueError(
+                f"`buffer_size` must be None, AUTOTUNE or a number of elements, got {buffer_size}."
+            )
         if _check_device(device) != "CPU":
             _check_components(self.element_spec, device)  # type: ignore[attr-defined]
         to_device = tf.data.experimental.prefetch_to_device(device, buffer_size)

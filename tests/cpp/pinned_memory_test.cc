@@ -127,6 +127,15 @@ TEST(PinnedMemory, SaysWhereItWouldHaveToBePinned) {
   EXPECT_FALSE(SlabPool::Global().MayTakeLong(kMegabyte));
 }
 
+TEST(PinnedMemory, WhatIsInUseCostsNothingThatIsKept) {
+  HostAllocator host;
+  PinnedMemory memory(host, 4 * kMegabyte);
+  const BlockRef in_use = memory.Get(3 * kMegabyte);
+  memory.Get(kMegabyte / 2);
+  EXPECT_FALSE(memory.Get(2 * kMegabyte)->pinned());
+  EXPECT_EQ(memory.figures().free_bytes, kMegabyte / 2);
+}
+
 TEST(PinnedMemory, WhatIsKeptMakesRoomForAnotherSize) {
   HostAllocator host;
   PinnedMemory memory(host, 4 * kMegabyte);
@@ -143,6 +152,7 @@ TEST(PinnedMemory, WithoutALimitThereIsNone) {
   EXPECT_FALSE(memory.Get(1)->pinned());
   EXPECT_FALSE(memory.for_arrays().Get(1)->pinned());
   EXPECT_FALSE(memory.pinned());
+  EXPECT_EQ(memory.figures().fallbacks, 0u) << "that is what was asked for";
   EXPECT_EQ(host.allocations, 0);
 }
 
@@ -178,13 +188,16 @@ TEST(PinnedMemory, ArraysLeaveHalfOfItToOthers) {
 
 TEST(PinnedMemory, AFallbackIsReportedOnceForEachLimit) {
   HostAllocator host;
-  PinnedMemory memory(host, 0);
+  PinnedMemory memory(host, 1);
   EXPECT_FALSE(memory.TakeFallback());
-  for (int i = 0; i < 3; ++i) memory.Get(1);
+  for (int i = 0; i < 3; ++i) memory.Get(kMegabyte);
   EXPECT_TRUE(memory.TakeFallback());
-  memory.Get(1);
+  memory.Get(kMegabyte);
   EXPECT_FALSE(memory.TakeFallback());
-  memory.set_limit(1);
+  memory.set_limit(2);
+  memory.Get(kMegabyte);
+  memory.set_limit(3);
+  EXPECT_FALSE(memory.TakeFallback()) << "that was the limit before";
   memory.Get(kMegabyte);
   EXPECT_TRUE(memory.TakeFallback());
 }
@@ -241,7 +254,9 @@ TEST(PinnedMemory, TheLimitHoldsWithManyThreads) {
 }
 
 TEST(PinnedMemory, AProcessHasOne) {
-  static HostAllocator first, second;  // what is connected lives for ever
+  // What is connected lives for ever.
+  static HostAllocator& first = *new HostAllocator;
+  static HostAllocator second;
   EXPECT_EQ(PinnedMemory::Connected(), nullptr);
   EXPECT_EQ(PinnedMemory::process_limit(), ReadMemoryLimit() / 16);
   PinnedMemory::set_process_limit(5 * kMegabyte);
@@ -253,6 +268,17 @@ TEST(PinnedMemory, AProcessHasOne) {
   EXPECT_EQ(memory->figures().limit_bytes, 5 * kMegabyte);
   PinnedMemory::set_process_limit(kMegabyte);
   EXPECT_EQ(memory->figures().limit_bytes, kMegabyte);
+  // As in a child after a fork: what was inherited is never given back, and there is none any more.
+  BlockRef slab = memory->Get(kMegabyte);
+  const int in_use = static_cast<int>(first.in_use());
+  PinnedMemory::LockProcess();
+  PinnedMemory::UnlockProcess();
+  PinnedMemory::ForgetAfterFork();
+  slab = BlockRef();
+  EXPECT_FALSE(memory->Get(1)->pinned());
+  EXPECT_EQ(static_cast<int>(first.in_use()), in_use);
+  EXPECT_EQ(PinnedMemory::Connected(), nullptr);
+  EXPECT_EQ(PinnedMemory::Connect(first), nullptr);
 }
 
 }  // namespace

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -195,6 +198,40 @@ def test_a_limit_of_nothing_pins_nothing(stand_in: StandIn, pinned_limit: int) -
     assert stand_in.host_in_use == 0
     dataset: Any = fastgen.from_generator(images, output_signature=IMAGE).batch(8)
     before = stand_in.pinned_bytes
-    with pytest.warns(RuntimeWarning, match="not enough pinned memory"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is what was asked for
         check(dataset.prefetch_to_device("/gpu:0", 2))
     assert stand_in.pinned_bytes == before
+
+
+def wait_for_starting_threads() -> None:
+    """TensorFlow's threads take a lock when they start, and a child would inherit it locked."""
+    quiet = 0
+    while quiet < 30:
+        tasks = [t for t in Path("/proc/self/task").iterdir() if t.name != str(os.getpid())]
+        states = {(t / "stat").read_text().rsplit(")", 1)[1].split()[0] for t in tasks}
+        quiet = quiet + 1 if states == {"S"} else 0
+        time.sleep(0.01)
+
+
+def test_a_forked_child_does_not_touch_the_parents_memory(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    check(fastgen.from_generator(images, output_signature=IMAGE).batch(8))
+    inherited = fastgen.pinned_memory_info()
+    assert inherited.free_bytes > 0
+    report = tmp_path / "report"
+    wait_for_starting_threads()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(30)
+            first = next(iter(fastgen.from_generator(images, output_signature=IMAGE)))
+            seen = fastgen.pinned_memory_info()
+            report.write_text(f"{float(first[0, 0])} {seen.taken_bytes} {seen.slabs}")
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert report.read_text() == "0.0 0 0"
+    assert fastgen.pinned_memory_info() == inherited

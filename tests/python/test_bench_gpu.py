@@ -53,6 +53,7 @@ def test_every_part_runs_on_a_cpu(tmp_path: Path) -> None:
     assert list(saved["figures"]) == ["bandwidth", "overlap", "training"]
     for ways in saved["figures"]["training"].values():
         assert list(ways)[:2] == ["on device", "fastgen, to device"]
+        assert {"copy alone", "batch made"} <= ways.keys()
         assert all(min(way["seconds"]) > 0 for way in ways.values())
     assert "<svg" in (tmp_path / "gpu.svg").read_text(encoding="utf-8")
 

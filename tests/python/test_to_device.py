@@ -99,6 +99,12 @@ def test_a_device_that_is_not_there_is_refused_at_once(unknown: str) -> None:
         dataset.prefetch_to_device(unknown)
 
 
+def test_a_negative_buffer_is_refused() -> None:
+    dataset: Any = fastgen.from_generator(pairs, output_signature=PAIR)
+    with pytest.raises(ValueError, match="`buffer_size` must be None, AUTOTUNE or a number"):
+        dataset.prefetch_to_device("/cpu:0", -2)
+
+
 def test_a_name_that_is_none_is_refused() -> None:
     dataset: Any = fastgen.from_generator(pairs, output_signature=PAIR)
     with pytest.raises(ValueError, match="is no device's name"):

@@ -41,6 +41,7 @@ void* PinnedMemory::Limited::Allocate(std::size_t bytes) {
 }
 
 void PinnedMemory::Limited::Free(void* data, std::size_t bytes) {
+  if (forgotten_.load(std::memory_order_relaxed)) return;
   allocator_.Free(data, bytes);
   taken_.fetch_sub(bytes, std::memory_order_relaxed);
 }
@@ -83,10 +84,18 @@ void PinnedMemory::UnlockProcess() {
   process().mutex.unlock();
 }
 
+void PinnedMemory::ForgetAfterFork() {
+  PinnedMemory* const memory = Connected();
+  if (memory == nullptr) return;
+  memory->memory_.limit_.store(0, std::memory_order_relaxed);
+  memory->memory_.forgotten_.store(true, std::memory_order_relaxed);
+  process().memory.store(nullptr, std::memory_order_release);  // the allocator stays known: Connect() gives none
+}
+
 BlockRef PinnedMemory::Get(std::size_t bytes) {
   BlockRef slab = TryGet(bytes);
   if (slab) return slab;
-  NoteFallback();
+  if (pinned()) NoteFallback();  // a limit of nothing is what the user wants
   return SlabPool::Global().Get(bytes);
 }
 
@@ -98,7 +107,10 @@ bool PinnedMemory::MayTakeLong(std::size_t bytes) const {
 
 BlockRef PinnedMemory::TryGet(std::size_t bytes) {
   // What can never be had must not cost what is kept for reuse.
-  if (SlabPool::RoundUp(bytes) > memory_.limit_.load(std::memory_order_relaxed)) return BlockRef();
+  const Figures now = figures();
+  const std::size_t in_use = now.taken_bytes - std::min(now.taken_bytes, now.free_bytes);
+  const std::size_t wanted = SlabPool::RoundUp(bytes);
+  if (wanted > now.limit_bytes || in_use > now.limit_bytes - wanted) return BlockRef();
   BlockRef slab = pool_.TryGet(bytes);
   if (slab) slabs_.fetch_add(1, std::memory_order_relaxed);
   return slab;
@@ -132,6 +144,7 @@ void PinnedMemory::set_limit(std::size_t bytes) {
   // All that is kept goes, where it would keep new slabs from being pinned; it is cheap to take again.
   if (memory_.taken_.load(std::memory_order_relaxed) > bytes) pool_.set_budget(0);
   pool_.set_budget(std::min(bytes, SlabPool::kDefaultBudget));
+  report_.store(false, std::memory_order_relaxed);
   reported_.store(false, std::memory_order_relaxed);
 }
 

@@ -59,6 +59,9 @@ class PinnedMemory final : public Slabs {
   /// Holds every lock of the process's, for a fork, as SlabPool::LockAll().
   static void LockProcess();
   static void UnlockProcess();
+  /// In the child, once it has the locks back: devices and their memory are the parent's. Nothing is pinned there any more, and what
+  /// the child inherited is leaked rather than given to an allocator whose lock some thread of the parent may have held.
+  static void ForgetAfterFork();
 
  private:
   /// The allocator, up to the limit.
@@ -73,6 +76,7 @@ class PinnedMemory final : public Slabs {
     // Relaxed throughout: they bound sums, and the memory itself is handed over by the allocator's own lock and the pool's.
     std::atomic<std::size_t> limit_;
     std::atomic<std::size_t> taken_{0};
+    std::atomic<bool> forgotten_{false};
 
    private:
     bool HasRoomFor(std::size_t bytes, std::size_t taken) const {

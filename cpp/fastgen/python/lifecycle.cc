@@ -65,6 +65,7 @@ void AfterForkInChild() {
   state().producers.clear();
   state().drop_scheduled = false;
   FreeLocksAfterFork();
+  PinnedMemory::ForgetAfterFork();
   signals::ForgetWatcher();
 }
 

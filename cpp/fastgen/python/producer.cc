@@ -354,8 +354,7 @@ void Producer::WarnOfFallback() {
   const PinnedMemory::Figures now = pinned_memory_->figures();
   Warn(PyErr_WarnFormat(
       PyExc_RuntimeWarning, 1,
-      "There is not enough pinned memory for the elements of the source %s: %zu bytes are taken, of at most %zu. What finds no room "
-      "lies in plain memory, from which copies to a GPU are slower and do not overlap with its work. Raise the limit with "
+      "There is not enough pinned memory, %s has found: %zu bytes are taken, of at most %zu. What finds no room lies in plain memory, from which copies to a GPU are slower and do not overlap with its work. Raise the limit with "
       "fastgen.set_pinned_memory_limit(), and TensorFlow's own with TF_GPU_HOST_MEM_LIMIT_IN_MB; or let fewer elements wait: "
       "buffer_size=, buffer_bytes=, prefetch().",
       source_->key().c_str(), now.taken_bytes, now.limit_bytes));
