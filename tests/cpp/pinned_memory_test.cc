@@ -16,6 +16,9 @@
 #include "fastgen/core/system_memory.h"
 #include "support.h"
 
+// ThreadSanitizer's search for deadlocks ends the process where a thread holds more than 64 locks, as one does across a fork.
+extern "C" const char* __tsan_default_options() { return "detect_deadlocks=0"; }
+
 namespace fastgen {
 namespace {
 
