@@ -15,16 +15,15 @@ import tensorflow as tf
 import fastgen
 from stand_in_library import StandIn, build
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).resolve().parent
 _BUILD = _HERE.parents[1] / "build" / "stand-in"
 _stand_in: StandIn | None = None
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Decides on what the tests run."""
-    others = [path for path in config.args if not Path(path.split("::")[0]).is_relative_to(_HERE)]
-    others = [p for p in others if not Path(p.split("::")[0]).resolve().is_relative_to(_HERE)]
-    if others:
+    paths = [Path(argument.split("::")[0]).resolve() for argument in config.args]
+    if not all(path.is_relative_to(_HERE) for path in paths):
         raise pytest.UsageError("run tests/gpu on its own: its devices would change other tests")
     config.addinivalue_line("markers", "gpu: only a real GPU can answer")
     config.addinivalue_line("markers", "stand_in: asks the stand-in what it has seen")
